@@ -1,0 +1,40 @@
+# make demo     install into .venv, train and evaluate a small model with EPL, show results and pictures
+# make test     install into .venv, run the whole test suite
+# make lint     ruff
+#
+# PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
+# DETECTRON2='git+https://...'  another Detectron2 than the pinned wheel: any requirement that pip takes
+
+PYTHON ?= python3
+VENV ?= .venv
+DETECTRON2 ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+DEMO_ENV := DETECTRON2_DATASETS=datasets
+
+.PHONY: install demo test lint clean FORCE
+
+install: $(INSTALLED)
+
+# Finished installations leave the stamp with the DETECTRON2 they were made for; anything else is installed again.
+$(INSTALLED): requirements/base.txt requirements/detectron2.txt setup.py $(if $(filter-out $(shell cat $(INSTALLED) 2>/dev/null),detectron2=$(DETECTRON2)),FORCE)
+	sh requirements/install.sh '$(PYTHON)' '$(VENV)' '$(DETECTRON2)'
+	@echo 'detectron2=$(DETECTRON2)' > $@
+
+demo: $(INSTALLED)
+	$(DEMO_ENV) $(BIN)/python datasets/prepare_shapes.py
+	$(DEMO_ENV) $(BIN)/python demo/run_shapes.py --output output/shapes_demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) output build *.egg-info
+
+FORCE:

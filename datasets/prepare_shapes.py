@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Generate the shapes data set: python datasets/prepare_shapes.py [--root datasets]"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("EPL_D2_STANDALONE", "1")
+
+from epl_d2.data.datasets import dataset_root
+from epl_d2.data.shapes import write_shapes
+
+
+def main() -> int:
+    """Write DETECTRON2_DATASETS/shapes, or find it complete."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", default=dataset_root(), help="folder that holds all data sets (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=160, help="training scenes (default: %(default)s)")
+    parser.add_argument("--val", type=int, default=40, help="validation scenes (default: %(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    folder = os.path.join(args.root, "shapes")
+    try:
+        written = write_shapes(folder, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{folder}: {'written' if written else 'already there'}, {args.train} train and {args.val} val scenes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

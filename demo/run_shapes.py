@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Train a small model with EPL on the generated shapes scenes, evaluate it, and show the result: what `make demo` runs.
+
+python datasets/prepare_shapes.py
+python demo/run_shapes.py --output output/shapes_demo
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from epl_d2.data.datasets import dataset_root
+from epl_d2.data.datasets.metadata import DATASETS
+from epl_d2.data.datasets.shapes import load_shapes
+from epl_d2.data.label_io import read_image, read_record_label
+from epl_d2.visualization import prediction_sheet, write_png
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "shapes" / "deeplab_v3_plus_mobilenet_v2_epl.yaml"
+WIDTHS = (1, 3, 5, 9)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", default="output/shapes_demo", help="folder of checkpoint, scores and pictures")
+    parser.add_argument("--pictures", type=int, default=6, help="number of validation scenes to draw")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options, KEY VALUE ...")
+    args = parser.parse_args()
+
+    command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(CONFIG)]
+    options = ["OUTPUT_DIR", args.output, "TEST.SAVE_PREDICTIONS", "True", *args.opts]
+    finished = subprocess.run([*command, *options], check=False)
+    if finished.returncode:
+        return finished.returncode
+
+    inference = Path(args.output) / "inference"
+    pictures = Path(args.output) / "pictures"
+    draw_pictures(inference / "predictions", pictures, args.pictures)
+    scores = json.loads((inference / "boundary_curves.json").read_text())
+    print(f"\nDeepLabV3+ MobileNetV2 with EPL on {scores['images']} shapes scenes, percent\n")
+    print(score_table(scores))
+    print(f"\npictures of predictions and contours: {pictures}{os.sep}")
+    print(f"scores, curves and predictions:       {inference}{os.sep}")
+    return 0
+
+
+def score_table(scores: dict) -> str:
+    """mIoU, and boundary F and trimap mIoU at WIDTHS pixels."""
+    columns = [scores["widths"].index(width) for width in WIDTHS]
+    header = ["mIoU"] + [f"{name}@{width}px" for name in ("F", "trimap") for width in WIDTHS]
+    row = [scores["mIoU"]] + [scores[name][column] for name in ("BF", "Trimap-mIoU") for column in columns]
+    return tabulate([row], header, tablefmt="github", floatfmt=".2f")
+
+
+def draw_pictures(predictions: Path, pictures: Path, count: int) -> None:
+    """One sheet for each of the first `count` validation scenes: image, label, prediction, contours."""
+    shapes = DATASETS["shapes"]
+    pictures.mkdir(parents=True, exist_ok=True)
+    for record in load_shapes(os.path.join(dataset_root(), "shapes"), "val")[:count]:
+        name = Path(record["file_name"]).stem
+        prediction = read_record_label({"sem_seg_file_name": str(predictions / f"{name}.png")})
+        sheet = prediction_sheet(
+            read_image(record["file_name"], "RGB"),
+            read_record_label(record),
+            prediction,
+            shapes.palette,
+            shapes.classes,
+        )
+        write_png(pictures / f"{name}.png", sheet)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

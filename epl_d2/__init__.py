@@ -1,0 +1,29 @@
+"""Contour-aware Equipotential Learning (EPL, arXiv 2210.00223) for semantic segmentation in Detectron2.
+
+Importing this package registers its data sets, backbones and heads with Detectron2. The losses (`epl_d2.losses`, pure
+PyTorch) and the boundary statistics (`epl_d2.evaluation`, pure NumPy) work without Detectron2 as well: where it is not
+installed, or where the environment variable ``EPL_D2_STANDALONE`` is set, nothing of it is imported.
+"""
+
+import os
+from importlib.util import find_spec
+
+__version__ = "0.1.0"
+
+if find_spec("detectron2") is not None and not os.environ.get("EPL_D2_STANDALONE"):
+    from . import modeling
+    from .config import add_epl_config, get_cfg
+    from .data.datasets import register_all_datasets
+
+    register_all_datasets()
+
+    __all__ = ["add_epl_config", "get_cfg", "modeling"]
+else:
+
+    def __getattr__(name: str):
+        if name in ("add_epl_config", "get_cfg", "modeling"):
+            raise ImportError(
+                f"epl_d2.{name} needs detectron2, which is not installed (see INSTALL.md) or which the environment "
+                "variable EPL_D2_STANDALONE switches off"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

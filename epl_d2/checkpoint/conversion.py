@@ -1,0 +1,94 @@
+"""Conversion of other projects' checkpoints to Detectron2's naming.
+
+A source is a function from their state dict to ours; new ones are added to `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+__all__ = ["SOURCES", "convert_state_dict", "read_state_dict", "write_checkpoint"]
+
+StateDict = dict[str, torch.Tensor]
+
+
+def read_state_dict(path: str | os.PathLike) -> StateDict:
+    """Read the tensors of a PyTorch checkpoint without running any code in it.
+
+    A checkpoint that keeps its tensors under "state_dict" or "model" is unwrapped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, or holds objects other than tensors and plain containers.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is refused: it is no checkpoint of plain tensors (other objects could run code when they are "
+            f"unpickled). PyTorch says: {str(error).splitlines()[0]}"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; a dict of tensors by name was expected")
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors; its keys begin with {list(content)[:5]}")
+    return tensors
+
+
+def convert_state_dict(state_dict: StateDict, source: str) -> StateDict:
+    """Rename the entries of `state_dict`, which comes from the project `source` (a key of `SOURCES`)."""
+    if source not in SOURCES:
+        raise ValueError(f"source is {source!r}; it may be {', '.join(sorted(SOURCES))}")
+    return SOURCES[source](state_dict)
+
+
+def write_checkpoint(state_dict: StateDict, path: str | os.PathLike) -> None:
+    """Write a checkpoint that `MODEL.WEIGHTS` takes. The file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    os.close(handle)
+    try:
+        torch.save({"model": state_dict, "__author__": "epl_d2"}, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _torchvision_mobilenet_v2(state_dict: StateDict) -> StateDict:
+    """torchvision.models.mobilenet_v2 -> backbone MobileNetV2; the 1280 convolution and the classifier are dropped."""
+    first_block = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
+    other_blocks = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
+    converted = {}
+    for name, tensor in state_dict.items():
+        if name.startswith(("features.18.", "classifier.")):
+            continue
+        if re.fullmatch(r"features\.0\.[01]\.\w+", name):
+            converted[f"backbone.{name}"] = tensor
+            continue
+        match = re.fullmatch(r"features\.(\d+)\.conv\.([\d.]+)\.(\w+)", name)
+        layers = first_block if match and match[1] == "1" else other_blocks
+        if match is None or match[2] not in layers:
+            raise ValueError(f"unexpected entry {name!r}: this is no state dict of torchvision's mobilenet_v2")
+        converted[f"backbone.features.{match[1]}.conv.{layers[match[2]]}.{match[3]}"] = tensor
+    return converted
+
+
+# What `tools/convert_checkpoint.py --from` takes.
+SOURCES: dict[str, Callable[[StateDict], StateDict]] = {
+    "torchvision": _torchvision_mobilenet_v2,
+}

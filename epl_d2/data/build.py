@@ -1,0 +1,79 @@
+"""The loaders for training and testing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.common import DatasetFromList
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from .dataset_mapper import SemSegDatasetMapper
+from .sampling import SeededDataset, StreamSampler
+
+__all__ = ["build_sem_seg_test_loader", "build_sem_seg_train_loader", "set_start_iteration"]
+
+
+def build_sem_seg_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataLoader:
+    """An endless loader of lists of SOLVER.IMS_PER_BATCH / processes mapped records.
+
+    Its batches follow from SEED alone, whatever DATALOADER.NUM_WORKERS is; a negative SEED is drawn at
+    random. Images of all aspect ratios share a batch, for the crop gives them one size.
+
+    Args:
+        cfg: DATASETS.TRAIN, INPUT.*, SOLVER.IMS_PER_BATCH, DATALOADER.{NUM_WORKERS,MAX_UNREADABLE}, SEED.
+        start_iteration: go on as an uninterrupted run would after so many iterations.
+
+    Raises:
+        ValueError: the batch does not divide by the number of processes, or another sampler is asked for.
+    """
+    processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % processes:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, expected a positive multiple of the {processes} processes")
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(f'DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, expected "TrainingSampler"')
+    records = get_detection_dataset_dicts(list(cfg.DATASETS.TRAIN), filter_empty=False)
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    dataset = SeededDataset(
+        DatasetFromList(records, copy=False),
+        SemSegDatasetMapper(cfg, True),
+        seed,
+        cfg.DATALOADER.MAX_UNREADABLE,
+    )
+    sampler = StreamSampler(len(records), seed, batch)
+    sampler.start_iteration = start_iteration
+    _prepare_fork(cfg.DATALOADER.NUM_WORKERS)
+    return DataLoader(
+        dataset,
+        batch_size=batch // processes,
+        sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=trivial_batch_collator,
+    )
+
+
+def set_start_iteration(loader: DataLoader, iteration: int) -> None:
+    """Make a loader of `build_sem_seg_train_loader` start as if it had already given `iteration` batches.
+
+    To be called before the first batch is drawn, e.g. when a checkpoint was found.
+    """
+    loader.sampler.start_iteration = iteration
+
+
+def build_sem_seg_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+    """A loader of one mapped record at a time, in the data set's order, shared out over the processes."""
+    records: list[dict[str, Any]] = get_detection_dataset_dicts([dataset_name], filter_empty=False)
+    _prepare_fork(cfg.DATALOADER.NUM_WORKERS)
+    return build_detection_test_loader(
+        records, mapper=SemSegDatasetMapper(cfg, False), num_workers=cfg.DATALOADER.NUM_WORKERS
+    )
+
+
+def _prepare_fork(workers: int) -> None:
+    """Stop OpenCV's threads: a forked worker would wait for them for ever, and workers need none of their own."""
+    if workers > 0:
+        cv2.setNumThreads(0)

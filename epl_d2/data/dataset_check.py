@@ -1,0 +1,61 @@
+"""Quick checks of a registered data set before training starts."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .label_io import read_record_label, unknown_ids
+
+
+def check_dataset_before_training(
+    name: str, num_classes: int, ignore_label: int = 255, *, sample: int = 16, needs_labels: bool = True
+) -> None:
+    """Raise an error that says what is wrong, or return.
+
+    Looks at every file name, but reads only `sample` label maps, spread over the data set.
+    `tools/check_dataset.py` reads everything.
+
+    Args:
+        name: as in DATASETS.TRAIN or DATASETS.TEST.
+        num_classes: MODEL.SEM_SEG_HEAD.NUM_CLASSES.
+        ignore_label: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
+        sample: number of label maps to read.
+        needs_labels: whether images without a label file are an error.
+
+    Raises:
+        FileNotFoundError: the root, an image or a label file is missing.
+        ValueError: the name is unknown, the data set is empty, NUM_CLASSES or IGNORE_VALUE contradict its
+            metadata, or a label map cannot be read or has unknown ids.
+    """
+    if name not in DatasetCatalog.list():
+        similar = [known for known in DatasetCatalog.list() if "sem_seg" in known]
+        raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(similar)}")
+    metadata = MetadataCatalog.get(name)
+    classes = metadata.get("stuff_classes")
+    if classes is not None and len(classes) != num_classes:
+        raise ValueError(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but {name} has {len(classes)} classes")
+    if metadata.get("ignore_label", ignore_label) != ignore_label:
+        raise ValueError(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_label}, but {name} marks "
+            f"ignored pixels by {metadata.ignore_label}"
+        )
+    records = DatasetCatalog.get(name)
+    if not records:
+        raise ValueError(f"{name} has no images")
+    for record in records:
+        for key in ("file_name", "sem_seg_file_name"):
+            if key in record and not os.path.isfile(record[key]):
+                raise FileNotFoundError(f"{name}: {record[key]} does not exist")
+        if needs_labels and "sem_seg_file_name" not in record:
+            raise ValueError(f"{name}: {record['file_name']} has no label map")
+    labelled = [record for record in records if "sem_seg_file_name" in record]
+    for index in np.unique(np.linspace(0, len(labelled) - 1, min(sample, len(labelled))).astype(int)):
+        wrong = unknown_ids(read_record_label(labelled[index]), num_classes, ignore_label)
+        if wrong:
+            raise ValueError(
+                f"{name}: {labelled[index]['sem_seg_file_name']} holds the label ids {wrong[:10]}, "
+                f"expected 0..{num_classes - 1} or {ignore_label}"
+            )

@@ -1,0 +1,65 @@
+"""Finding the files of a data set on disk, with errors that say what was expected where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def require_folder(folder: str, dataset: str, layout: str) -> str:
+    """Give back `folder`, or raise FileNotFoundError with the layout that the data set should have."""
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(
+            f"{dataset}: the folder {os.path.abspath(folder)!r} does not exist. "
+            "Expected below the folder that the environment variable DETECTRON2_DATASETS names "
+            f"(default: ./datasets):\n{layout}"
+        )
+    return folder
+
+
+def files_by_stem(
+    folder: str, suffixes: Iterable[str] = IMAGE_SUFFIXES, *, ending: str = "", recursive: bool = False
+) -> dict[str, str]:
+    """The picture files in `folder`: {stem: path}, sorted by stem.
+
+    Args:
+        folder: where to look.
+        suffixes: of the files that count, in lower case.
+        ending: only stems that end so count, and lose it.
+        recursive: look into subfolders; their names become part of the stem, as "sub/stem".
+
+    Raises:
+        ValueError: two files share a stem.
+    """
+    suffixes = tuple(suffixes)
+    found: dict[str, str] = {}
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
+        if not recursive:
+            subfolders.clear()
+        for file in files:
+            path = os.path.join(parent, file)
+            stem, suffix = os.path.splitext(os.path.relpath(path, folder))
+            if suffix.lower() not in suffixes or file.startswith(".") or not stem.endswith(ending):
+                continue
+            stem = stem[: len(stem) - len(ending)].replace(os.sep, "/")
+            if stem in found:
+                raise ValueError(f"{found[stem]} and {path} have the same stem; which of them is meant?")
+            found[stem] = path
+    return dict(sorted(found.items()))
+
+
+def require_files(files: dict[str, str], stems: Sequence[str], folder: str, dataset: str, kind: str) -> None:
+    """Raise FileNotFoundError if one of `stems` is not among `files`, listing the first that are missing."""
+    missing = [stem for stem in stems if stem not in files]
+    if missing:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        raise FileNotFoundError(f"{dataset}: {len(missing)} of {len(stems)} {kind} are not in {folder}: {shown}")
+
+
+def require_records(records: list, folder: str, dataset: str) -> list:
+    """Give back `records`, or raise FileNotFoundError if there are none."""
+    if not records:
+        raise FileNotFoundError(f"{dataset}: no images in {folder}")
+    return records

@@ -1,0 +1,95 @@
+"""Make a configuration runnable on the machine at hand, and refuse what cannot work before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.data.datasets import register_from_config
+
+__all__ = ["check_datasets", "leave_process_group", "prepare_config", "with_working_norms"]
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_config(cfg: CfgNode) -> None:
+    """Register the data sets that `cfg` describes and fall back to the CPU where there is no CUDA, in place."""
+    register_from_config(cfg)
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is %r, but PyTorch sees no CUDA device: running on the CPU", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE == "cpu":
+        if cfg.SOLVER.AMP.ENABLED:
+            logger.warning("SOLVER.AMP needs CUDA: training in float32")
+            cfg.SOLVER.AMP.ENABLED = False
+        if comm.get_world_size() > 1:
+            # Processes that each start a thread per core would wait for one another.
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // comm.get_local_size()))
+
+
+def check_datasets(cfg: CfgNode, *, training: bool) -> None:
+    """Check the data sets of `cfg` before the model is built.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file or key that does not fit.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
+        for name in names:
+            check_dataset_before_training(
+                name, head.NUM_CLASSES, ignore_label=head.IGNORE_VALUE, needs_labels=needs_labels
+            )
+
+
+def with_working_norms(cfg: CfgNode) -> CfgNode:
+    """`cfg` with synchronised batch norms replaced where they cannot synchronise.
+
+    `SyncBN` needs several CUDA processes. A single process gets `BN`, which computes the same; gloo processes get
+    Detectron2's `naiveSyncBN`. Parameters keep their names, so checkpoints fit either way.
+    """
+    world_size = comm.get_world_size()
+    if world_size > 1 and torch.distributed.get_backend() != "gloo":
+        return cfg
+    replacement = "BN" if world_size == 1 else "naiveSyncBN"
+    synchronised = ("SyncBN", "nnSyncBN") if world_size > 1 else ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+    affected = [(node, key) for node, key in _norm_keys(cfg.MODEL, "MODEL") if _get(cfg, node)[key] in synchronised]
+    if not affected:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    for node, key in affected:
+        _get(cfg, node)[key] = replacement
+    cfg.freeze()
+    reason = "there is one process" if world_size == 1 else "gloo cannot run SyncBN"
+    logger.warning(
+        "%s: %s instead of SyncBN, because %s", ", ".join(".".join(a) for a in affected), replacement, reason
+    )
+    return cfg
+
+
+def leave_process_group() -> None:
+    """End distributed training together: a process that exits while gloo still talks to it may abort."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        comm.synchronize()
+        torch.distributed.destroy_process_group()
+
+
+def _norm_keys(node: CfgNode, path: str) -> Iterator[tuple[str, str]]:
+    """(path of the node, key) of every NORM below `node`."""
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _norm_keys(value, f"{path}.{key}")
+        elif key == "NORM":
+            yield path, key
+
+
+def _get(cfg: CfgNode, path: str) -> CfgNode:
+    for key in path.split("."):
+        cfg = cfg[key]
+    return cfg

@@ -1,0 +1,110 @@
+"""Detectron2's trainer for semantic segmentation with boundary evaluation, on CUDA, one CPU process or several."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+
+from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, set_start_iteration
+from epl_d2.evaluation import SemSegBoundaryEvaluator
+
+from .setup import with_working_norms
+
+__all__ = ["Trainer"]
+
+
+class Trainer(DefaultTrainer):
+    """`DefaultTrainer` with epl_d2's data, optimizer groups and evaluator.
+
+    Unlike `DefaultTrainer` it also runs several processes without CUDA (gloo).
+    """
+
+    def __init__(self, cfg: CfgNode):
+        # DefaultTrainer's constructor hands a CUDA device to DDP, so that it cannot run on the CPU.
+        super(DefaultTrainer, self).__init__()
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        device_ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+        trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer_class(model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        super().resume_or_load(resume)
+        set_start_iteration(self.data_loader, self.start_iter)
+
+    def build_hooks(self):
+        ret = super().build_hooks()
+        metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
+        if metric and comm.is_main_process():
+            # After the evaluation, before the writers, which come last.
+            ret.insert(-1, hooks.BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+        return ret
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode):
+        return super().build_model(with_working_norms(cfg))
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """SGD as Detectron2's, with the head at SOLVER.HEAD_LR_FACTOR times the learning rate."""
+        params = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            lr_factor_func=lambda name: cfg.SOLVER.HEAD_LR_FACTOR if name.startswith("sem_seg_head.") else 1.0,
+        )
+        optimizer = torch.optim.SGD(
+            params,
+            lr=cfg.SOLVER.BASE_LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+            foreach=True,
+        )
+        return maybe_add_gradient_clipping(cfg, optimizer)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer):
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        return build_sem_seg_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        return build_sem_seg_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> SemSegBoundaryEvaluator:
+        folder = "inference" if len(cfg.DATASETS.TEST) == 1 else os.path.join("inference", dataset_name)
+        return SemSegBoundaryEvaluator(
+            dataset_name,
+            output_dir=os.path.join(cfg.OUTPUT_DIR, folder),
+            num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            widths=cfg.TEST.BOUNDARY.WIDTHS,
+            report_widths=cfg.TEST.BOUNDARY.REPORT_WIDTHS,
+            ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,
+            trimap=cfg.TEST.BOUNDARY.TRIMAP,
+            save_predictions=cfg.TEST.SAVE_PREDICTIONS,
+        )

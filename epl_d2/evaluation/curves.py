@@ -1,0 +1,38 @@
+"""Plots of boundary scores against the pixel width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+PANELS = {"BF": "Boundary F-measure (%)", "Trimap-mIoU": "Trimap mIoU (%)"}
+
+
+def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Draw boundary F and trimap mIoU against the width, one line for each run, and write the picture to
+    ``path``.
+
+    Args:
+        records: what :func:`epl_d2.evaluation.report.curves_record` returns, or was read back from its JSON.
+        path: a file name with a suffix that matplotlib knows (.png, .pdf, .svg).
+    """
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for number, record in enumerate(records):
+            points = sorted(
+                (width, value) for width, value in zip(record["widths"], record[key], strict=True) if value is not None
+            )
+            style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4}
+            axes.plot([x for x, _ in points], [y for _, y in points], label=record["name"], **style)
+        axes.set_xlabel("width (pixels)")
+        axes.set_ylabel(title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,235 @@
+"""The Detectron2 evaluator that feeds :class:`BoundaryStatistics` while the model works on the next image."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from epl_d2.data.label_io import read_label
+
+from .boundary_statistics import BoundaryStatistics
+from .prediction_folders import usable_cores
+from .report import (
+    check_report_widths,
+    class_table,
+    curves_record,
+    flat_scores,
+    format_table,
+    write_report,
+    write_whole,
+)
+
+_WAITING_PER_WORKER = 2  # label maps in memory: this many for each worker thread, whatever the number of images
+
+
+class SemSegBoundaryEvaluator(DatasetEvaluator):
+    """The scores of Detectron2's ``SemSegEvaluator``, and boundary scores at many widths.
+
+    Worker threads read the ground truth and count while the model works on. Between processes travel counts only.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        num_classes: int | None = None,
+        ignore_value: int | None = None,
+        widths: Iterable[int] = range(1, 21),
+        report_widths: Iterable[int] = (1, 3, 5, 9),
+        ignore_mode: str = "ignore",
+        trimap: str = "label-change",
+        num_workers: int | None = None,
+        save_predictions: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set; its metadata gives ``stuff_classes`` and ``ignore_label``.
+            distributed: gather the counts of all processes (results then come from the main process alone).
+            output_dir: folder for the curves (JSON, CSV, PNG) and the table of classes; None writes no files.
+            num_classes, ignore_value: instead of those of the metadata.
+            widths: pixel widths of the curves.
+            report_widths: those of them that are among the results.
+            ignore_mode, trimap: as in :class:`BoundaryStatistics`.
+            num_workers: threads that count; by default one for each core of this process, at most 4.
+            save_predictions: write the predicted ids to ``output_dir/predictions``, as PNGs named like the images; for
+                Cityscapes also the label ids to ``output_dir/submission``. Images without a label are then only saved.
+
+        Raises:
+            ValueError: the metadata lacks what is needed, or an argument is none of these.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._metadata = MetadataCatalog.get(dataset_name)
+        classes = self._metadata.get("stuff_classes")
+        if classes is None and num_classes is None:
+            raise ValueError(f"the metadata of {dataset_name!r} has no stuff_classes, so num_classes must be given")
+        if classes is not None and num_classes is not None and len(classes) != num_classes:
+            raise ValueError(f"num_classes is {num_classes}, but {dataset_name!r} has {len(classes)} stuff_classes")
+        self._class_names: Sequence[str] = classes or [str(label) for label in range(num_classes)]
+        if ignore_value is None:
+            ignore_value = self._metadata.get("ignore_label", 255)
+        if save_predictions and output_dir is None:
+            raise ValueError("save_predictions needs an output_dir")
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+        self._save_predictions = save_predictions
+        self._statistics = BoundaryStatistics(len(self._class_names), widths, ignore_value, ignore_mode, trimap)
+        self._report_widths = check_report_widths(report_widths, self._statistics.widths)
+        self._num_workers = num_workers or min(4, max(1, usable_cores() // comm.get_local_size()))
+        self._records: dict[str, dict[str, Any]] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[None]] = deque()
+
+    def reset(self) -> None:
+        """Forget everything, and start the worker threads."""
+        self._stop()
+        self._statistics = self._statistics.empty_copy()
+        self._lock = threading.Lock()
+        self._saved: set[str] = set()
+        self._executor = ThreadPoolExecutor(self._num_workers, thread_name_prefix="boundary-evaluation")
+        # Compiles the kernels (or loads them from disk) while the model works on the first image.
+        self._pending.append(self._executor.submit(_warm_up, self._statistics.empty_copy()))
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Count a batch; it returns while worker threads still count, and waits only if they are far behind.
+
+        Args:
+            inputs: dicts with "file_name" and, where the registered data set does not tell it, "sem_seg_file_name".
+            outputs: dicts with "sem_seg", scores [K,H,W] at the size of the label file.
+
+        Raises:
+            ValueError: a label or prediction of this or an earlier batch is not usable; names the file.
+        """
+        if self._executor is None:
+            raise RuntimeError("call reset() before process()")
+        for sample, output in zip(inputs, outputs, strict=True):
+            scores = output["sem_seg"]
+            if scores.ndim != 3 or scores.shape[0] != len(self._class_names):
+                raise ValueError(
+                    f"{sample['file_name']}: the prediction must be [K,H,W] with the K = "
+                    f"{len(self._class_names)} classes of {self._dataset_name!r}, got {list(scores.shape)}"
+                )
+            # Narrow on the device, so that a byte a pixel is copied and the scores can be freed. On a CPU max() is
+            # several times as fast as argmax() along the first axis; both return the first of equal scores.
+            dtype = torch.uint8 if scores.shape[0] <= 256 else torch.int32
+            prediction = scores.max(dim=0).indices.to(dtype).cpu().numpy()
+            record = self._record(sample)
+            while len(self._pending) >= _WAITING_PER_WORKER * self._num_workers:
+                self._pending.popleft().result()
+            self._pending.append(self._executor.submit(self._count, sample["file_name"], record, prediction))
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
+        """Wait for the workers, gather the counts and compute the scores.
+
+        Returns:
+            ``{"sem_seg": {name: percent}}`` as of :func:`flat_scores`; None in all but the main process.
+        """
+        while self._pending:
+            self._pending.popleft().result()
+        self._stop()
+        if self._distributed:
+            gathered = comm.gather(self._statistics)
+            if not comm.is_main_process():
+                return None
+            self._statistics = self._statistics.empty_copy()
+            for statistics in gathered:
+                self._statistics.merge(statistics)
+        if self._statistics.num_images == 0:
+            self._logger.warning("no image of %s was evaluated: all scores are NaN", self._dataset_name)
+        record = curves_record(self._statistics, self._class_names, self._dataset_name)
+        table = format_table(class_table(record, self._report_widths))
+        self._logger.info("%s, %d images, percent:\n%s", self._dataset_name, self._statistics.num_images, table)
+        if self._output_dir is not None:
+            write_report(self._output_dir, record, self._report_widths)
+        return OrderedDict(sem_seg=flat_scores(self._statistics, self._class_names, self._report_widths))
+
+    def _record(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """The dict that names the ground truth; Detectron2's own mapper drops it from test samples."""
+        if "sem_seg_file_name" in sample:
+            return sample
+        if self._records is None:
+            self._records = {record["file_name"]: record for record in DatasetCatalog.get(self._dataset_name)}
+        record = self._records.get(sample["file_name"], {})
+        if "sem_seg_file_name" not in record and not self._save_predictions:
+            raise ValueError(
+                f"{sample['file_name']}: {self._dataset_name!r} has no label file (sem_seg_file_name) for it; without "
+                "labels predictions can only be saved (save_predictions, TEST.SAVE_PREDICTIONS)"
+            )
+        return record
+
+    def _count(self, image: str, record: dict[str, Any], prediction: np.ndarray) -> None:
+        """Runs in a worker thread."""
+        if "sem_seg_file_name" not in record:
+            self._save(image, prediction)
+            return
+        label_file = record["sem_seg_file_name"]
+        label_map = record.get("label_map", self._metadata.get("label_map"))
+        target = read_label(label_file, label_map=label_map, label_colors=record.get("label_colors"))
+        if target.shape != prediction.shape:
+            raise ValueError(
+                f"{label_file}: the label is {_size(target)}, but the prediction for {image} is "
+                f"{_size(prediction)} (height x width)"
+            )
+        if self._save_predictions:
+            self._save(image, prediction)
+        statistics = self._statistics.empty_copy()
+        try:
+            statistics.update(prediction, target)
+        except ValueError as error:
+            raise ValueError(f"{label_file}: {error} (prediction for {image})") from error
+        with self._lock:
+            self._statistics.merge(statistics)
+
+    def _save(self, image: str, prediction: np.ndarray) -> None:
+        """Write the class ids and, for Cityscapes, the label ids under a name that its evaluation server takes."""
+        path = Path(self._output_dir, "predictions", f"{Path(image).stem}.png")
+        with self._lock:
+            if path.name in self._saved:
+                raise ValueError(f"{image}: cannot save its prediction, another image is also called {path.name}")
+            self._saved.add(path.name)
+        self._write_png(path, prediction)
+        label_ids = self._metadata.get("train_id_to_label_id")
+        if label_ids is not None:
+            frame = Path(image).stem.removesuffix("_leftImg8bit")
+            submission = Path(self._output_dir, "submission", f"{frame}_pred_labelIds.png")
+            self._write_png(submission, np.asarray(label_ids, np.uint8)[prediction])
+
+    @staticmethod
+    def _write_png(path: Path, prediction: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = prediction if prediction.dtype == np.uint8 else prediction.astype(np.uint16)
+        success, encoded = cv2.imencode(".png", pixels)
+        if not success:
+            raise ValueError(f"{path}: a prediction of {_size(prediction)} pixels cannot be written as PNG")
+        write_whole(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+
+    def _stop(self) -> None:
+        self._pending.clear()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+
+def _warm_up(statistics: BoundaryStatistics) -> None:
+    target = np.eye(4, dtype=np.uint8) % statistics.num_classes
+    statistics.update(target[::-1], target)
+
+
+def _size(pixels: np.ndarray) -> str:
+    return " x ".join(str(side) for side in pixels.shape)

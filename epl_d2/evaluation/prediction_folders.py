@@ -1,0 +1,208 @@
+"""Evaluating folders of label PNGs from any framework: which files belong together, counting in parallel."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from epl_d2.data.label_io import read_label
+
+from .boundary_statistics import BoundaryStatistics, check_widths
+
+_FILES_A_TASK = 4  # a task sends back counts, whose size does not depend on how many files they come from
+
+# Endings of Cityscapes label files, the preferred one first, and the ids in them.
+_CITYSCAPES_LABELS = {"_labelTrainIds.png": "train-id", "_labelIds.png": "label-id"}
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Two files of one image; a map of 256 bytes translates stored ids to class ids, None leaves them."""
+
+    prediction: Path
+    target: Path
+    prediction_map: bytes | None = None
+    target_map: bytes | None = None
+
+
+def parse_widths(text: str) -> tuple[int, ...]:
+    """Read widths such as ``"1-20"`` or ``"1,3,5-9"``; ValueError unless they are positive integers."""
+    widths: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if ends is None:
+            raise ValueError(f"widths must be numbers and ranges such as 1-20 or 1,3,5-9, got {text!r}")
+        widths += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    return check_widths(widths)
+
+
+def find_targets(folder: Path, cityscapes: bool) -> dict[str, tuple[Path, str]]:
+    """Label files below ``folder``: name of the image -> (file, "train-id" or "label-id").
+
+    Args:
+        folder: searched with all its subfolders.
+        cityscapes: whether the files are called ``CITY_SEQUENCE_FRAME_gtFine_labelTrainIds.png`` or
+            ``..._labelIds.png`` (the first is taken where there are both); otherwise every PNG is one.
+
+    Raises:
+        ValueError: there is none, or two have the same name.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    found: dict[str, tuple[Path, str]] = {}
+    endings = _CITYSCAPES_LABELS if cityscapes else {".png": "train-id"}
+    for ending, encoding in endings.items():
+        of_this_ending: dict[str, Path] = {}
+        for file in sorted(folder.rglob(f"*{ending}")):
+            name = _cityscapes_frame(file.stem) if cityscapes else file.stem
+            if name in of_this_ending:
+                raise ValueError(f"two label files for {name}: {of_this_ending[name]} and {file}")
+            of_this_ending[name] = file
+        for name, file in of_this_ending.items():
+            found.setdefault(name, (file, encoding))
+    if not found:
+        raise ValueError(f"{folder}: no label files ({' or '.join('*' + ending for ending in endings)}) below it")
+    return found
+
+
+def find_predictions(folder: Path, names: Iterable[str], cityscapes: bool) -> tuple[dict[str, Path], list[str]]:
+    """PNGs below ``folder`` that belong to these images: name -> file, and the names that have none.
+
+    A prediction is called like its image; for Cityscapes anything may follow the frame's name
+    (``..._leftImg8bit.png``, ``..._gtFine_labelIds.png``, ``..._pred.png``).
+
+    Raises:
+        ValueError: there is no such folder, or an image has two predictions.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    files: dict[str, list[Path]] = defaultdict(list)
+    for file in sorted(folder.rglob("*.png")):
+        files[_cityscapes_frame(file.stem) if cityscapes else file.stem].append(file)
+    found, missing = {}, []
+    for name in names:
+        if len(files[name]) > 1:
+            raise ValueError(f"two predictions for {name}: {files[name][0]} and {files[name][1]}")
+        if files[name]:
+            found[name] = files[name][0]
+        else:
+            missing.append(name)
+    return found, missing
+
+
+def count_pairs(
+    pairs: Sequence[LabelPair],
+    empty: BoundaryStatistics,
+    *,
+    jobs: int = 1,
+    skip_bad: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[BoundaryStatistics, list[str]]:
+    """Count all pairs, in ``jobs`` processes; the result does not depend on how many.
+
+    Args:
+        pairs: the files.
+        empty: statistics without counts, whose settings are taken.
+        jobs: processes; 1 counts in this one.
+        skip_bad: leave out unusable pairs instead of raising, and describe them in the second result.
+        progress: called with the number of pairs done so far.
+
+    Returns:
+        The statistics, and a message for each pair left out, in the order of ``pairs``.
+
+    Raises:
+        ValueError: a file is unreadable, of another size than its partner or has ids outside the classes.
+    """
+    total = empty.empty_copy()
+    tasks = [pairs[first : first + _FILES_A_TASK] for first in range(0, len(pairs), _FILES_A_TASK)]
+    bad: dict[int, list[str]] = {}
+    done = 0
+
+    def collect(index: int, result: tuple[BoundaryStatistics, list[str]]) -> None:
+        nonlocal done
+        total.merge(result[0])
+        bad[index] = result[1]
+        done += len(tasks[index])
+        progress(done)
+
+    if jobs == 1:
+        for index, task in enumerate(tasks):
+            collect(index, _count_task(task, empty, skip_bad))
+    else:
+        context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
+        with ProcessPoolExecutor(min(jobs, max(len(tasks), 1)), mp_context=context) as pool:
+            futures = {pool.submit(_count_task, task, empty, skip_bad): i for i, task in enumerate(tasks)}
+            try:
+                for future in as_completed(futures):
+                    collect(futures[future], future.result())
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return total, [message for index in sorted(bad) for message in bad[index]]
+
+
+def _count_task(
+    pairs: Sequence[LabelPair], empty: BoundaryStatistics, skip_bad: bool
+) -> tuple[BoundaryStatistics, list[str]]:
+    statistics, bad = empty.empty_copy(), []
+    for pair in pairs:
+        try:
+            _count_pair(pair, statistics)
+        except (OSError, ValueError) as error:
+            if not skip_bad:
+                raise
+            bad.append(str(error))
+    return statistics, bad
+
+
+def _count_pair(pair: LabelPair, statistics: BoundaryStatistics) -> None:
+    prediction = read_label(pair.prediction, label_map=pair.prediction_map)
+    target = read_label(pair.target, label_map=pair.target_map)
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{pair.prediction}: the prediction is {_size(prediction)}, but the label {pair.target} is "
+            f"{_size(target)} (height x width)"
+        )
+    try:
+        statistics.update(prediction, target)
+    except ValueError as error:
+        raise ValueError(f"{pair.prediction} against {pair.target}: {error}") from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, where the system tells; otherwise those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Short names for paths: the parts in which they differ, or the last part of a single one."""
+    parts = [path.resolve().parts for path in paths]
+    if len(parts) == 1:
+        return [parts[0][-1]]
+    start = 0
+    while all(part[start : start + 1] == parts[0][start : start + 1] != () for part in parts):
+        start += 1
+    stop = 0
+    while all(len(part) - stop > start + 1 and part[-stop - 1] == parts[0][-stop - 1] for part in parts):
+        stop += 1
+    names = ["/".join(part[start : len(part) - stop]) or part[-1] for part in parts]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the same folder or file is given twice: {', '.join(map(str, paths))}")
+    return names
+
+
+def _cityscapes_frame(stem: str) -> str:
+    """CITY_SEQUENCE_FRAME of a file name; city names hold no underscore."""
+    return "_".join(stem.split("_")[:3])
+
+
+def _size(labels: np.ndarray) -> str:
+    return " x ".join(str(side) for side in labels.shape)

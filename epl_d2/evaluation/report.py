@@ -1,0 +1,198 @@
+"""Scores as flat names, tables and files, the same for the Detectron2 evaluator and the command line tools.
+
+Shape shorthand in this module:
+
+    K: number of classes
+    D: number of widths
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .boundary_statistics import BoundaryStatistics
+
+CURVES_FILE = "boundary_curves.json"
+CURVES_TABLE = "boundary_curves.csv"
+CLASSES_TABLE = "boundary_classes.csv"
+CURVES_PLOT = "boundary_curves.png"
+COMPARISON_TABLE = "boundary_comparison.csv"
+
+# Name in a result -> name in BoundaryStatistics.compute(), for the scores that have one value a width.
+CURVES = {
+    "BF": "boundary_f",
+    "BF-davis": "boundary_f_davis",
+    "Trimap-mIoU": "trimap_miou",
+    "Boundary-IoU": "boundary_iou",
+}
+_PER_CLASS_CURVES = {
+    "BF": "boundary_f_per_class",
+    "BF-davis": "boundary_f_davis_per_class",
+    "Trimap-IoU": "trimap_iou_per_class",
+    "Boundary-IoU": "boundary_iou_per_class",
+}
+
+
+def check_report_widths(report_widths: Iterable[int], widths: Sequence[int]) -> tuple[int, ...]:
+    """Return ``report_widths`` as a tuple; ValueError if one of them is not among ``widths``."""
+    report_widths = tuple(report_widths)
+    missing = [width for width in report_widths if width not in widths]
+    if missing:
+        raise ValueError(f"report_widths {missing} are not among the evaluated widths {list(widths)}")
+    return report_widths
+
+
+def flat_scores(
+    statistics: BoundaryStatistics, class_names: Sequence[str], report_widths: Sequence[int]
+) -> dict[str, float]:
+    """Scores in percent under the names that Detectron2 uses, and those of boundaries at ``report_widths``.
+
+    Args:
+        statistics: of K classes.
+        class_names: K names.
+        report_widths: pixels, a subset of ``statistics.widths``.
+
+    Returns:
+        ``mIoU``, ``fwIoU``, ``IoU-<class>``, ``mACC``, ``pACC``, ``ACC-<class>``, then for each width d
+        ``BF@<d>px``, ``BF-davis@<d>px``, ``Trimap-mIoU@<d>px``, ``Boundary-IoU@<d>px``, and
+        ``BF-<class>@<d>px``; NaN where undefined.
+    """
+    scores = statistics.compute()
+    columns = [statistics.widths.index(width) for width in report_widths]
+    flat = {"mIoU": scores["mIoU"], "fwIoU": scores["fwIoU"]}
+    flat.update((f"IoU-{name}", value) for name, value in zip(class_names, scores["IoU"], strict=True))
+    flat.update(mACC=scores["mACC"], pACC=scores["pACC"])
+    flat.update((f"ACC-{name}", value) for name, value in zip(class_names, scores["ACC"], strict=True))
+    for label, key in CURVES.items():
+        flat.update((f"{label}@{statistics.widths[column]}px", scores[key][column]) for column in columns)
+    for name, values in zip(class_names, scores["boundary_f_per_class"], strict=True):
+        flat.update((f"BF-{name}@{statistics.widths[column]}px", values[column]) for column in columns)
+    return {name: 100.0 * float(value) for name, value in flat.items()}
+
+
+def curves_record(statistics: BoundaryStatistics, class_names: Sequence[str], name: str) -> dict[str, Any]:
+    """All scores of :meth:`BoundaryStatistics.compute` in percent, ready for JSON (None where undefined).
+
+    Args:
+        statistics: of K classes and D widths.
+        class_names: K names.
+        name: what the curves are called in a plot, such as the run or the data set.
+    """
+    scores = statistics.compute()
+    return {
+        "name": name,
+        "images": statistics.num_images,
+        "classes": list(class_names),
+        "ignore_mode": statistics.ignore_mode,
+        "trimap": statistics.trimap,
+        "widths": list(statistics.widths),
+        **{key: _percent(scores[key]) for key in ("mIoU", "fwIoU", "mACC", "pACC", "IoU", "ACC")},
+        **{label: _percent(scores[key]) for label, key in CURVES.items()},
+        "per_class": {label: _percent(scores[key]) for label, key in _PER_CLASS_CURVES.items()},
+        "confusion": scores["confusion"].tolist(),
+    }
+
+
+def class_table(record: dict[str, Any], report_widths: Sequence[int]) -> list[list[str]]:
+    """A header, a row for each class, a row of means: IoU, accuracy, boundary scores at these widths."""
+    columns = [record["widths"].index(width) for width in report_widths]
+    header = ["class", "IoU", "ACC"]
+    header += [f"{label}@{width}px" for label in _PER_CLASS_CURVES for width in report_widths]
+    rows = [header]
+    for index, name in enumerate(record["classes"]):
+        values = [record["IoU"][index], record["ACC"][index]]
+        values += [record["per_class"][label][index][column] for label in _PER_CLASS_CURVES for column in columns]
+        rows.append([name, *map(_cell, values)])
+    means = [record["mIoU"], record["mACC"]]
+    means += [record[label][column] for label in CURVES for column in columns]
+    rows.append(["mean", *map(_cell, means)])
+    return rows
+
+
+def curves_table(record: dict[str, Any]) -> list[list[str]]:
+    """A header and a row for each width: the means over classes, then boundary F of each class."""
+    rows = [["width", *CURVES, *(f"BF-{name}" for name in record["classes"])]]
+    for column, width in enumerate(record["widths"]):
+        values = [record[label][column] for label in CURVES]
+        values += [curve[column] for curve in record["per_class"]["BF"]]
+        rows.append([str(width), *map(_cell, values)])
+    return rows
+
+
+def comparison_table(records: Sequence[dict[str, Any]], report_widths: Sequence[int]) -> list[list[str]]:
+    """A header and a row for each run: images, mIoU, and the means of the boundary scores at these widths."""
+    rows = [["run", "images", "mIoU", *(f"{label}@{width}px" for label in CURVES for width in report_widths)]]
+    for record in records:
+        columns = [record["widths"].index(width) for width in report_widths]
+        values = [record["mIoU"], *(record[label][column] for label in CURVES for column in columns)]
+        rows.append([record["name"], str(record["images"]), *map(_cell, values)])
+    return rows
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as aligned text, the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def write_report(folder: str | Path, record: dict[str, Any], report_widths: Sequence[int]) -> None:
+    """Write the curves (JSON, CSV, plot) and the table of classes (CSV) to ``folder``."""
+    from .curves import draw_curves  # matplotlib is slow to import, and only needed here
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / CURVES_FILE, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    write_whole(folder / CURVES_TABLE, lambda path: _write_csv(path, curves_table(record)))
+    write_whole(folder / CLASSES_TABLE, lambda path: _write_csv(path, class_table(record, report_widths)))
+    write_whole(folder / CURVES_PLOT, lambda path: draw_curves([record], path))
+
+
+def write_comparison(folder: Path, records: Sequence[dict[str, Any]], report_widths: Sequence[int]) -> None:
+    """Write the table of several runs (CSV) and their curves in one plot to ``folder``."""
+    from .curves import draw_curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / COMPARISON_TABLE, lambda path: _write_csv(path, comparison_table(records, report_widths)))
+    write_whole(folder / CURVES_PLOT, lambda path: draw_curves(records, path))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file of the same folder and suffix, then rename it to ``path``."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _percent(values: float | np.ndarray) -> Any:
+    """Percent as (nested lists of) floats; None for NaN, which JSON does not have."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim == 0:
+        return None if math.isnan(array) else 100.0 * float(array)
+    return [_percent(value) for value in array]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,94 @@
+"""Checks of the arguments of the losses: what is wrong, what it was and what it may be."""
+
+import math
+
+import torch
+from torch import Tensor
+
+SPLITTERS = ("A", "B", "C")
+CONVOLUTIONS = ("anisotropic", "standard")
+PADDINGS = ("replicate", "zero")
+NORMS = ("l1", "l2")
+FORMULATIONS = ("official", "contour")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_kernel_size(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a positive odd integer."""
+    if not _is_int(value) or value < 1 or value % 2 == 0:
+        raise ValueError(f"{name} must be a positive odd integer, got {value!r}")
+
+
+def check_mu(value: object) -> None:
+    """Raise ValueError unless ``value`` is a positive even integer (an odd power would not be a distance)."""
+    if not _is_int(value) or value < 2 or value % 2 == 1:
+        raise ValueError(f"mu must be a positive even integer, got {value!r}")
+
+
+def check_integer(name: str, value: object, minimum: int | None = None) -> None:
+    """Raise ValueError unless ``value`` is an integer of at least ``minimum``."""
+    if not _is_int(value) or (minimum is not None and value < minimum):
+        bound = "" if minimum is None else f" of at least {minimum}"
+        raise ValueError(f"{name} must be an integer{bound}, got {value!r}")
+
+
+def check_weight(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def check_field(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a real floating-point tensor of shape ``[N, K, H, W]`` with K > 0."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    if value.ndim != 4:
+        raise ValueError(f"{name} must have the shape [N, K, H, W], got {list(value.shape)}")
+    if value.shape[1] == 0:
+        raise ValueError(f"{name} must have at least one class (dimension 1), got the shape {list(value.shape)}")
+
+
+def check_labels(labels: object) -> None:
+    """Raise ValueError unless ``labels`` is an integer tensor of shape ``[N, H, W]``."""
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, got {type(labels).__name__}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be an integer tensor of class ids, got {labels.dtype}")
+    if labels.ndim != 3:
+        raise ValueError(f"labels must have the shape [N, H, W], got {list(labels.shape)}")
+
+
+def check_inputs(logits: object, labels: object, ignore_value: object) -> None:
+    """Raise ValueError unless logits ``[N, K, H, W]`` and labels ``[N, H, W]`` fit each other.
+
+    The range of the labels is checked as well: on a CPU with a ValueError, elsewhere with an assertion on the
+    device (as in `torch.nn.functional.cross_entropy`), because reading it back would stop the device.
+    """
+    check_field("logits", logits)
+    check_labels(labels)
+    check_integer("ignore_value", ignore_value)
+    n, k, h, w = logits.shape
+    if labels.shape != (n, h, w):
+        raise ValueError(
+            f"labels must have the shape {[n, h, w]} to fit logits of shape {[n, k, h, w]}, got {list(labels.shape)}"
+        )
+    if labels.device != logits.device:
+        raise ValueError(f"labels must be on the device of logits ({logits.device}), got {labels.device}")
+    wide = labels.long()
+    wrong = ((wide < 0) | (wide >= k)) & (wide != ignore_value)
+    if labels.device.type != "cpu":
+        torch._assert_async(~wrong.any(), f"labels must be in 0..{k - 1} or {ignore_value} (ignored)")
+    elif bool(wrong.any()):
+        found = sorted(set(wide[wrong][:1000].tolist()))
+        raise ValueError(f"labels must be in 0..{k - 1} or {ignore_value} (ignored), got {found[:8]}")

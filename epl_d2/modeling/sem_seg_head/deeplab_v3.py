@@ -1,0 +1,29 @@
+"""DeepLabV3 with EPL."""
+
+from __future__ import annotations
+
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.projects.deeplab import DeepLabV3Head
+
+from epl_d2.modeling.epl import EPLHeadMixin, build_epl_loss
+from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
+
+__all__ = ["EPLDeepLabV3Head"]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class EPLDeepLabV3Head(EPLHeadMixin, DeepLabV3Head):
+    """Detectron2's `DeepLabV3Head` (arXiv 1706.05587) with the EPL terms, for crops and test images of any size."""
+
+    def __init__(self, cfg, input_shape):
+        """
+        Args:
+            cfg: a config; `DeepLabV3Head` takes its arguments from nothing else.
+            input_shape: shapes of the backbone's features.
+        """
+        any_size = cfg.clone()
+        any_size.defrost()
+        any_size.INPUT.CROP.ENABLED = False
+        super().__init__(any_size, input_shape)
+        set_pooling_window(self.aspp, pooling_window(cfg, self.common_stride))
+        self.epl = build_epl_loss(cfg)

@@ -1,0 +1,44 @@
+"""DeepLabV3+ with EPL."""
+
+from __future__ import annotations
+
+from detectron2.config import configurable
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.projects.deeplab import DeepLabV3PlusHead
+
+from epl_d2.losses import EPLLoss
+from epl_d2.modeling.epl import EPLHeadMixin, build_epl_loss
+from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
+
+__all__ = ["EPLDeepLabV3PlusHead"]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class EPLDeepLabV3PlusHead(EPLHeadMixin, DeepLabV3PlusHead):
+    """Detectron2's `DeepLabV3PlusHead` (arXiv 1802.02611) with the EPL terms, for crops and test images of any size."""
+
+    @configurable
+    def __init__(
+        self, input_shape, *, epl: EPLLoss | None = None, pooling_window: tuple[int, int] | None = None, **kwargs
+    ):
+        """
+        Args:
+            input_shape: shapes of the backbone's features.
+            epl: the EPL terms; None gives the baseline.
+            pooling_window: (height, width) of the image pooling of the ASPP in feature pixels; None pools globally.
+            kwargs: the other arguments of `DeepLabV3PlusHead`.
+        """
+        super().__init__(input_shape, train_size=None, **kwargs)
+        set_pooling_window(self.decoder[self.in_features[-1]]["project_conv"], pooling_window)
+        self.epl = epl
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        # The baseline refuses crops that are no multiple of the encoder's stride; the window below takes them.
+        any_size = cfg.clone()
+        any_size.defrost()
+        any_size.INPUT.CROP.ENABLED = False
+        arguments = super().from_config(any_size, input_shape)
+        del arguments["train_size"]
+        encoder_stride = max(shape.stride for shape in arguments["input_shape"].values())
+        return {**arguments, "epl": build_epl_loss(cfg), "pooling_window": pooling_window(cfg, encoder_stride)}

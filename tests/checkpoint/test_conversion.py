@@ -1,0 +1,88 @@
+"""Reading, converting and writing checkpoints."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from detectron2.checkpoint import DetectionCheckpointer
+
+from epl_d2.checkpoint import convert_state_dict, read_state_dict, write_checkpoint
+from epl_d2.modeling import MobileNetV2
+
+TOOL = Path(__file__).parents[2] / "tools" / "convert_checkpoint.py"
+
+
+class Wrapper(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = MobileNetV2()
+
+
+class Payload:
+    """What a hostile checkpoint would hold: unpickling it runs code."""
+
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
+    source = tmp_path / "torchvision.pth"
+    target = tmp_path / "converted" / "mobilenet_v2.pth"
+    theirs = torchvision.models.mobilenet_v2(weights=None)
+    torch.save(theirs.state_dict(), source)
+    command = [sys.executable, str(TOOL), "--from", "torchvision", str(source), str(target)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert [p.name for p in target.parent.iterdir()] == ["mobilenet_v2.pth"]
+
+    Wrapper().load_state_dict(read_state_dict(target), strict=True)
+    model = Wrapper()
+    DetectionCheckpointer(model).load(str(target))
+    trunk = {k: v for k, v in theirs.state_dict().items() if not k.startswith(("features.18", "classifier"))}
+    assert len(model.state_dict()) == len(trunk)
+    for (_, ours), tensor in zip(model.state_dict().items(), trunk.values(), strict=True):
+        assert torch.equal(ours, tensor)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_wrapped_state_dicts_are_found(tmp_path, wrap):
+    tensors = {"a": torch.arange(3), "b": torch.ones(2, 2)}
+    torch.save(wrap(tensors), tmp_path / "x.pth")
+    assert read_state_dict(tmp_path / "x.pth").keys() == tensors.keys()
+
+
+def test_objects_are_refused_and_not_run(tmp_path, capsys):
+    torch.save({"state_dict": {"a": torch.ones(1)}, "extra": Payload()}, tmp_path / "hostile.pth")
+    with pytest.raises(ValueError, match=r"hostile\.pth is refused"):
+        read_state_dict(tmp_path / "hostile.pth")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_files_that_are_no_checkpoints_are_named(tmp_path):
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    with pytest.raises(ValueError, match=r"text\.pth"):
+        read_state_dict(tmp_path / "text.pth")
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        read_state_dict(tmp_path / "absent.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(ValueError, match=r"empty\.pth holds no tensors"):
+        read_state_dict(tmp_path / "empty.pth")
+
+
+def test_foreign_state_dicts_and_sources_are_refused():
+    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight"):
+        convert_state_dict({"layer1.0.conv1.weight": torch.ones(1)}, "torchvision")
+    with pytest.raises(ValueError, match="'keras'"):
+        convert_state_dict({}, "keras")
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_checkpoint({"a": torch.ones(1)}, tmp_path / "x.pth")
+    assert not list(tmp_path.iterdir())

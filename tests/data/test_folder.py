@@ -1,0 +1,167 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from epl_d2 import get_cfg
+from epl_d2.data.datasets import register_from_config, register_from_yaml, register_sem_seg_folder
+from epl_d2.data.label_io import read_record_label
+
+PHOTO = np.zeros((4, 6, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _clean_catalogs():
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def folders(tmp_path, save) -> tuple[str, str]:
+    for stem in ("night/2", "day/1"):
+        save(tmp_path / "photos" / f"{stem}_image.jpg", PHOTO)
+        save(tmp_path / "masks" / f"{stem}_mask.png", np.array([[0, 1, 2, 1, 0, 255]] * 4, dtype=np.uint8))
+    return str(tmp_path / "photos"), str(tmp_path / "masks")
+
+
+ENDINGS = {"image_ending": "_image", "label_ending": "_mask"}
+
+
+def test_files_pair_by_stem_through_subfolders(folders):
+    register_sem_seg_folder("mine", *folders, ["a", "b", "c"], [[1, 2, 3], [4, 5, 6], [7, 8, 9]], **ENDINGS)
+    first, second = DatasetCatalog.get("mine")
+    assert (first["image_id"], second["image_id"]) == ("day/1", "night/2")
+    assert first["sem_seg_file_name"].endswith("masks/day/1_mask.png")
+    metadata = MetadataCatalog.get("mine")
+    assert metadata.stuff_classes == ["a", "b", "c"] and metadata.stuff_colors[1] == (4, 5, 6)
+    assert (metadata.ignore_label, metadata.evaluator_type) == (255, "sem_seg")
+
+
+def test_ids_can_be_mapped(folders):
+    register_sem_seg_folder("mine", *folders, ["a", "b"], label_map={0: 255, 1: 0, 2: 1}, **ENDINGS)
+    np.testing.assert_array_equal(read_record_label(DatasetCatalog.get("mine")[0])[0], [255, 0, 1, 0, 255, 255])
+
+
+def test_rgb_masks(tmp_path, save):
+    colors = np.array([[10, 20, 30], [40, 50, 60], [0, 0, 0]], dtype=np.uint8)
+    save(tmp_path / "photos" / "1.png", PHOTO)
+    save(tmp_path / "masks" / "1.png", colors[[[0, 1, 2, 1, 0, 2]] * 4])
+    options = {"rgb_masks": True, "ignore_color": [0, 0, 0], "palette": colors[:2].tolist()}
+    register_sem_seg_folder("mine", str(tmp_path / "photos"), str(tmp_path / "masks"), ["a", "b"], **options)
+    np.testing.assert_array_equal(read_record_label(DatasetCatalog.get("mine")[0])[0], [0, 1, 255, 1, 0, 255])
+
+
+def test_files_without_partner_are_listed(tmp_path, folders, save):
+    save(tmp_path / "photos" / "extra_image.jpg", PHOTO)
+    save(tmp_path / "masks" / "lonely_mask.png", np.zeros((4, 6), np.uint8))
+    register_sem_seg_folder("mine", *folders, ["a", "b", "c"], **ENDINGS)
+    with pytest.raises(ValueError, match=r"mine: 1 images without.*: extra; 1 labels without.*: lonely$"):
+        DatasetCatalog.get("mine")
+
+
+def test_missing_and_empty_folders(tmp_path, folders):
+    register_sem_seg_folder("mine", folders[0], str(tmp_path / "nowhere"), ["a"])
+    with pytest.raises(FileNotFoundError, match=r"mine.*nowhere"):
+        DatasetCatalog.get("mine")
+    (tmp_path / "empty").mkdir()
+    register_sem_seg_folder("none", str(tmp_path / "empty"), folders[1], ["a"])
+    with pytest.raises(FileNotFoundError, match="none: no images"):
+        DatasetCatalog.get("none")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": []}, "classes"),
+        ({"classes": "road"}, "classes"),
+        ({"classes": ["a", "a"]}, "classes"),
+        ({"palette": [[0, 0, 0]]}, "2 classes but 1 palette"),
+        ({"palette": [[0, 0, 0], [0, 0, 300]]}, "300"),
+        ({"ignore_label": 1}, "ignore_label 1"),
+        ({"rgb_masks": True}, "rgb_masks needs a palette"),
+        ({"ignore_color": [0, 0, 0]}, "ignore_color"),
+        ({"label_map": {1: 256}}, "1 -> 256"),
+        ({"rgb_masks": True, "palette": [[0, 0, 0], [0, 0, 0]]}, "share a palette colour"),
+        ({"rgb_masks": True, "palette": [[0, 0, 0], [1, 1, 1]], "ignore_color": [1, 1, 1]}, "colour of 'b'"),
+        (
+            {"rgb_masks": True, "palette": [[0, 0, 0], [1, 1, 1]], "label_map": {0: 1}},
+            "label_map does not apply",
+        ),
+    ],
+)
+def test_contradictions_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        register_sem_seg_folder("mine", "images", "labels", **{"classes": ["a", "b"], **options})
+    assert "mine" not in DatasetCatalog.list()
+
+
+@pytest.fixture
+def described(tmp_path, folders):
+    content = {
+        "name": "streets",
+        "classes": ["a", "b"],
+        "label_map": {0: 255, 1: 0, 2: 1},
+        "splits": {"train": {"images": "photos", "labels": "masks"}},
+        **ENDINGS,
+    }
+
+    def write(**changes) -> str:
+        path = tmp_path / "streets.yaml"
+        path.write_text(yaml.safe_dump({k: v for k, v in {**content, **changes}.items() if v is not None}))
+        return str(path)
+
+    return write
+
+
+def test_yaml_alone_registers_a_data_set(described):
+    cfg = get_cfg()
+    cfg.DATASETS.SEM_SEG_FILES = [described()]
+    register_from_config(cfg)
+    register_from_config(cfg)  # the same file again is no conflict
+    records = DatasetCatalog.get("streets_train")
+    assert len(records) == 2
+    np.testing.assert_array_equal(read_record_label(records[0])[0], [255, 0, 1, 0, 255, 255])
+
+
+def test_yaml_does_not_take_the_name_of_another_data_set(described):
+    with pytest.raises(ValueError, match=r"camvid_sem_seg_train.*already registered"):
+        register_from_yaml(described(name="camvid_sem_seg"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colours": [1]}, r"unknown keys \['colours'\]"),
+        ({"classes": None}, r"missing keys \['classes'\]"),
+        ({"splits": ["train"]}, "splits is"),
+        ({"splits": {"train": {"images": "photos"}}}, "splits is"),
+    ],
+)
+def test_yaml_errors_name_file_and_key(described, changes, message):
+    with pytest.raises(ValueError, match=rf"streets\.yaml: .*{message}"):
+        register_from_yaml(described(**changes))
+
+
+def test_yaml_must_be_yaml(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("name: [")
+    with pytest.raises(ValueError, match=r"broken\.yaml: not a YAML file"):
+        register_from_yaml(str(path))
+    path.write_text("just text")
+    with pytest.raises(ValueError, match=r"broken\.yaml: expected the keys"):
+        register_from_yaml(str(path))
+    with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
+        register_from_yaml(str(tmp_path / "missing.yaml"))
+
+
+def test_documented_example_registers(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (tmp_path / "streets.yaml").write_text(re.search(r"```yaml\n(# streets\.yaml.*?)```", text, re.S).group(1))
+    assert register_from_yaml(str(tmp_path / "streets.yaml")) == ["streets_train", "streets_val"]
+    assert MetadataCatalog.get("streets_val").label_root == str(tmp_path / "masks" / "val")

@@ -1,0 +1,87 @@
+"""Preparation of a config, the optimizer's groups and the hooks."""
+
+import pytest
+import torch
+from detectron2.engine import hooks
+from torch import nn
+
+from epl_d2 import get_cfg
+from epl_d2.data.datasets import register_all_datasets
+from epl_d2.data.shapes import write_shapes
+from epl_d2.engine import Trainer, prepare_config
+from epl_d2.engine.setup import with_working_norms
+
+
+def test_one_process_replaces_every_synchronised_norm_and_no_other():
+    cfg = get_cfg()
+    cfg.MODEL.RESNETS.NORM = "SyncBN"
+    cfg.MODEL.SEM_SEG_HEAD.NORM = "naiveSyncBN"
+    cfg.MODEL.FPN.NORM = "GN"
+    cfg.MODEL.MOBILENETV2.NORM = "FrozenBN"
+    ours = with_working_norms(cfg)
+    assert (ours.MODEL.RESNETS.NORM, ours.MODEL.SEM_SEG_HEAD.NORM) == ("BN", "BN")
+    assert (ours.MODEL.FPN.NORM, ours.MODEL.MOBILENETV2.NORM) == ("GN", "FrozenBN")
+    assert cfg.MODEL.RESNETS.NORM == "SyncBN"
+
+
+def test_without_cuda_the_cpu_is_taken_and_said(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = "cuda", True
+    prepare_config(cfg)
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert not cfg.SOLVER.AMP.ENABLED
+    assert "no CUDA device" in caplog.text
+    assert "SOLVER.AMP" in caplog.text
+
+
+def test_with_cuda_the_device_stays(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cuda"
+    prepare_config(cfg)
+    assert cfg.MODEL.DEVICE == "cuda"
+
+
+class TwoParts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.sem_seg_head = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))
+
+
+def test_head_learns_at_its_own_rate_and_norms_decay_as_configured():
+    cfg = get_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.HEAD_LR_FACTOR = 0.01, 10.0
+    cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 1e-4, 0.0
+    model = TwoParts()
+    optimizer = Trainer.build_optimizer(cfg, model)
+    settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        group = settings[id(parameter)]
+        assert group["lr"] == pytest.approx(0.1 if name.startswith("sem_seg_head") else 0.01), name
+        assert group["weight_decay"] == (0.0 if ".1." in name else 1e-4), name
+
+
+@pytest.fixture
+def shapes_config(tmp_path, monkeypatch):
+    write_shapes(str(tmp_path / "shapes"), train=4, val=2, size=(32, 32), seed=0)
+    register_all_datasets(str(tmp_path))
+    cfg = get_cfg()
+    cfg.merge_from_file("configs/shapes/deeplab_v3_plus_mobilenet_v2_epl.yaml")
+    cfg.MODEL.DEVICE, cfg.OUTPUT_DIR, cfg.DATALOADER.NUM_WORKERS = "cpu", str(tmp_path / "output"), 0
+    yield cfg
+    monkeypatch.undo()
+    register_all_datasets()
+
+
+@pytest.mark.parametrize("metric", ["", "sem_seg/BF@3px"])
+def test_best_checkpoint_follows_the_configured_metric(shapes_config, metric):
+    shapes_config.TEST.BEST_CHECKPOINT_METRIC = metric
+    trainer = Trainer(shapes_config)
+    best = [hook for hook in trainer._hooks if isinstance(hook, hooks.BestCheckpointer)]
+    assert len(best) == bool(metric)
+    assert isinstance(trainer._hooks[-1], hooks.PeriodicWriter)
+    if metric:
+        evaluation = next(i for i, hook in enumerate(trainer._hooks) if isinstance(hook, hooks.EvalHook))
+        assert trainer._hooks.index(best[0]) > evaluation

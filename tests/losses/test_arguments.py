@@ -1,0 +1,103 @@
+"""Bad input gets a ValueError that names the argument, what it was and what it may be."""
+
+import re
+
+import pytest
+import torch
+
+from epl_d2.losses import EPLLoss, line_loss, point_loss, potential_field
+
+LOGITS = torch.zeros(2, 3, 6, 7)
+LABELS = torch.zeros(2, 6, 7, dtype=torch.long)
+
+
+@pytest.mark.parametrize("loss", [point_loss, line_loss])
+@pytest.mark.parametrize(
+    "logits, labels, message",
+    [
+        (LOGITS.long(), LABELS, "logits must be a floating-point tensor, got torch.int64"),
+        (LOGITS[0], LABELS, "logits must have the shape [N, K, H, W], got [3, 6, 7]"),
+        (LOGITS[:, :0], LABELS, "logits must have at least one class"),
+        (LOGITS.numpy(), LABELS, "logits must be a tensor, got ndarray"),
+        (LOGITS, LABELS.float(), "labels must be an integer tensor of class ids, got torch.float32"),
+        (LOGITS, LABELS.bool(), "labels must be an integer tensor of class ids, got torch.bool"),
+        (LOGITS, LABELS[0], "labels must have the shape [N, H, W], got [6, 7]"),
+        (
+            LOGITS,
+            LABELS[:, :5],
+            "labels must have the shape [2, 6, 7] to fit logits of shape [2, 3, 6, 7], got [2, 5, 7]",
+        ),
+        (LOGITS, LABELS.to("meta"), "labels must be on the device of logits (cpu), got meta"),
+        (LOGITS, LABELS + 3, "labels must be in 0..2 or 255 (ignored), got [3]"),
+        (LOGITS, LABELS - 1, "labels must be in 0..2 or 255 (ignored), got [-1]"),
+    ],
+)
+def test_tensors(loss, logits, labels, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss(logits, labels)
+
+
+@pytest.mark.parametrize("loss", [point_loss, line_loss])
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("kernel_size", 6, "a positive odd integer"),
+        ("kernel_size", 0, "a positive odd integer"),
+        ("kernel_size", -3, "a positive odd integer"),
+        ("kernel_size", 7.0, "a positive odd integer"),
+        ("kernel_size", True, "a positive odd integer"),
+        ("splitter", "D", "one of 'A', 'B', 'C'"),
+        ("convolution", "dilated", "one of 'anisotropic', 'standard'"),
+        ("ignore_value", 2.5, "an integer"),
+    ],
+)
+def test_shared_settings(loss, name, value, allowed) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{name} must be {allowed}, got {value!r}")):
+        loss(LOGITS, LABELS, **{name: value})
+
+
+def test_own_settings() -> None:
+    with pytest.raises(ValueError, match="norm must be one of 'l1', 'l2', got 2"):
+        point_loss(LOGITS, LABELS, norm=2)
+    with pytest.raises(ValueError, match="formulation must be one of 'official', 'contour', got 'paper'"):
+        line_loss(LOGITS, LABELS, formulation="paper")
+    for mu in (3, 0, -2, 2.0):
+        with pytest.raises(ValueError, match=f"mu must be a positive even integer, got {mu}"):
+            line_loss(LOGITS, LABELS, mu=mu)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((LOGITS.long(), 7), "fields must be a floating-point tensor"),
+        ((LOGITS, 4), "kernel_size must be a positive odd integer, got 4"),
+        ((LOGITS, 7, "a"), "splitter must be one of 'A', 'B', 'C', got 'a'"),
+        ((LOGITS, 7, "A", "reflect"), "padding must be one of 'replicate', 'zero', got 'reflect'"),
+    ],
+)
+def test_potential_field(arguments, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        potential_field(*arguments)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"point_weight": -0.1}, "point_weight must be a finite number of at least 0, got -0.1"),
+        ({"line_weight": float("inf")}, "line_weight must be a finite number of at least 0, got inf"),
+        ({"line_weight": "0.2"}, "line_weight must be a finite number of at least 0, got '0.2'"),
+        ({"point_kernel_size": 8}, "point_kernel_size must be a positive odd integer, got 8"),
+        ({"line_kernel_size": 0}, "line_kernel_size must be a positive odd integer, got 0"),
+        ({"splitter": None}, "splitter must be one of"),
+        ({"norm": "L2"}, "norm must be one of 'l1', 'l2', got 'L2'"),
+        ({"mu": 5}, "mu must be a positive even integer, got 5"),
+        ({"formulation": ""}, "formulation must be one of"),
+        ({"stride": 0}, "stride must be an integer of at least 1, got 0"),
+        ({"start_iter": -1}, "start_iter must be an integer of at least 0, got -1"),
+        ({"ramp_iters": 1.5}, "ramp_iters must be an integer of at least 0, got 1.5"),
+        ({"ignore_value": "255"}, "ignore_value must be an integer, got '255'"),
+    ],
+)
+def test_module_settings_fail_when_built(settings, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        EPLLoss(**settings)

@@ -1,0 +1,121 @@
+"""The weighted and scheduled module."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from epl_d2.losses import EPLLoss, line_loss, point_loss
+from epl_d2.losses.epl import scaled_kernel_size
+
+
+def test_entries_are_the_weighted_losses(scene: Callable) -> None:
+    logits, labels = scene(ignored=True)
+    module = EPLLoss(
+        point_weight=0.3,
+        line_weight=2,
+        point_kernel_size=5,
+        line_kernel_size=9,
+        splitter="B",
+        norm="l1",
+        mu=4,
+        formulation="contour",
+    )
+    losses = module(logits, labels)
+    assert list(losses) == ["loss_epl_point", "loss_epl_line"]
+    torch.testing.assert_close(
+        losses["loss_epl_point"], 0.3 * point_loss(logits, labels, kernel_size=5, splitter="B", norm="l1")
+    )
+    expected = 2 * line_loss(logits, labels, kernel_size=9, splitter="B", mu=4, formulation="contour")
+    torch.testing.assert_close(losses["loss_epl_line"], expected)
+
+
+def test_defaults_are_the_papers(scene: Callable) -> None:
+    logits, labels = scene()
+    losses = EPLLoss()(logits, labels)
+    torch.testing.assert_close(losses["loss_epl_point"], 0.1 * point_loss(logits, labels))
+    torch.testing.assert_close(losses["loss_epl_line"], 0.01 * line_loss(logits, labels))
+
+
+def test_state_dict_is_empty() -> None:
+    assert not EPLLoss().state_dict()
+    assert not list(EPLLoss().parameters())
+
+
+@pytest.mark.parametrize("weights, other", [((0, 1), "loss_epl_line"), ((1, 0), "loss_epl_point")])
+def test_weight_0_is_not_computed(
+    scene: Callable, monkeypatch: pytest.MonkeyPatch, weights: tuple[int, int], other: str
+) -> None:
+    logits, labels = scene()
+    logits.requires_grad_()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a loss with weight 0 was computed")
+
+    monkeypatch.setattr(f"epl_d2.losses.epl.{'point_loss' if weights[0] == 0 else 'line_loss'}", never)
+    losses = EPLLoss(point_weight=weights[0], line_weight=weights[1])(logits, labels)
+    assert losses.pop(other) != 0
+    (zero,) = losses.values()
+    assert zero == 0
+    zero.backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_schedule(scene: Callable) -> None:
+    logits, labels = scene()
+    logits.requires_grad_()
+    module = EPLLoss(start_iter=10, ramp_iters=4)
+    full = module(logits, labels)["loss_epl_point"].item()
+    shares = [module(logits, labels, iteration)["loss_epl_point"].item() / full for iteration in (0, 9, 10, 11, 13, 50)]
+    assert shares == pytest.approx([0, 0, 0.25, 0.5, 1, 1])
+    early = module(logits, labels, 3)
+    assert all(value == 0 and value.requires_grad for value in early.values())
+    assert EPLLoss(start_iter=5).schedule(5) == 1
+    assert EPLLoss().schedule(0) == 1
+
+
+@pytest.mark.parametrize(
+    "kernel_size, stride, expected",
+    [(7, 1, 7), (1, 1, 1), (7, 2, 3), (11, 2, 5), (21, 2, 11), (7, 4, 3), (13, 4, 3), (21, 4, 5), (21, 8, 3)],
+)
+def test_scaled_kernel_size(kernel_size: int, stride: int, expected: int) -> None:
+    assert scaled_kernel_size(kernel_size, stride) == expected
+
+
+def test_stride_takes_the_middle_of_each_cell(scene: Callable) -> None:
+    logits, _ = scene((1, 3, 4, 5))
+    labels = torch.arange(12 * 15).view(1, 12, 15) % 3
+    module = EPLLoss(stride=3, point_kernel_size=9)
+    sampled = labels[:, 1::3, 1::3]
+    expected = 0.1 * point_loss(logits, sampled, kernel_size=3)
+    torch.testing.assert_close(module(logits, labels)["loss_epl_point"], expected)
+    assert torch.equal(module.at_stride(logits, labels.to(torch.uint8))[1].long(), sampled)
+
+
+def test_stride_does_not_shift() -> None:
+    """Sampled labels and resized logits of the same scene have their edges at the same place, on both sides."""
+    labels = torch.zeros(1, 64, 64, dtype=torch.long)
+    labels[:, 16:48, 16:48] = 1
+    logits = 1000 * F.one_hot(labels, 2).permute(0, 3, 1, 2).float()
+    for stride in (2, 4, 8):
+        resized, sampled = EPLLoss(stride=stride).at_stride(logits, labels)
+        assert torch.equal(resized.argmax(dim=1), sampled)
+
+
+def test_stride_resizes_logits(scene: Callable) -> None:
+    logits, labels = scene((1, 4, 33, 29))
+    small = F.interpolate(logits, size=(9, 8), mode="bilinear", align_corners=False)
+    module = EPLLoss(stride=4)
+    for name, value in module(logits, labels).items():
+        torch.testing.assert_close(value, module(small, labels)[name])
+
+
+def test_without_stride_sizes_must_agree(scene: Callable) -> None:
+    logits, labels = scene()
+    with pytest.raises(ValueError, match="labels must have the shape"):
+        EPLLoss()(logits[..., ::2, ::2], labels)
+
+
+def test_shows_its_settings() -> None:
+    assert "point_weight=0.1" in repr(EPLLoss())

@@ -1,0 +1,249 @@
+"""The fast losses against the plain ones: the same value and gradient for any input."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epl_d2.losses import by_axis, line_cpu, line_loss, point_cpu, point_loss, reference
+from epl_d2.losses.autograd import with_gradient
+
+SETTINGS = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def compare(fast: Callable, plain: Callable, logits: Tensor, labels: Tensor, *arguments: object) -> Tensor:
+    """Assert equality and return the gradient."""
+    expected = logits.detach().clone().requires_grad_()
+    value = plain(expected, labels, *arguments)
+    value.backward()
+    mine = logits.detach().clone().requires_grad_()
+    result = fast(mine, labels, *arguments)
+    result.backward()
+    torch.testing.assert_close(result, value, rtol=1e-5, atol=1e-7)
+    scale = expected.grad.double().norm()
+    # The floor is for gradients that are 0 but for rounding: far below one part in a million of a single pixel's.
+    assert (mine.grad - expected.grad).double().norm() <= 1e-5 * scale + 1e-9
+    assert torch.isfinite(mine.grad).all()
+    assert not mine.grad.movedim(1, -1)[labels == 255].any()
+    return mine.grad
+
+
+def fast_point(logits: Tensor, labels: Tensor, width: int, splitter: str, convolution: str, norm: str) -> Tensor:
+    return point_loss(logits, labels, kernel_size=width, splitter=splitter, convolution=convolution, norm=norm)
+
+
+def plain_point(*arguments: object) -> Tensor:
+    return reference.point_loss(*arguments, 255)
+
+
+def fast_line(
+    logits: Tensor, labels: Tensor, width: int, splitter: str, convolution: str, mu: int, formulation: str
+) -> Tensor:
+    return line_loss(
+        logits,
+        labels,
+        kernel_size=width,
+        splitter=splitter,
+        convolution=convolution,
+        mu=mu,
+        formulation=formulation,
+    )
+
+
+def plain_line(*arguments: object) -> Tensor:
+    return reference.line_loss(*arguments, 255)
+
+
+def compare_all(logits: Tensor, labels: Tensor, width: int = 7, splitter: str = "C", mu: int = 10) -> None:
+    for convolution in ("anisotropic", "standard"):
+        for norm in ("l1", "l2"):
+            compare(fast_point, plain_point, logits, labels, width, splitter, convolution, norm)
+        for formulation in ("official", "contour"):
+            compare(fast_line, plain_line, logits, labels, width, splitter, convolution, mu, formulation)
+
+
+@pytest.mark.parametrize("convolution", ["anisotropic", "standard"])
+def test_by_axis(scene: Callable, convolution: str) -> None:
+    """The path of devices other than the CPU, which runs on a CPU as well."""
+
+    def point(*arguments: object) -> Tensor:
+        return with_gradient(by_axis.point_loss_and_gradient, *arguments, 255)
+
+    def line(*arguments: object) -> Tensor:
+        return with_gradient(by_axis.line_loss_and_gradient, *arguments, 255)
+
+    logits, labels = scene(ignored=True)
+    for given_labels in (labels, torch.full_like(labels, 255)):
+        for splitter in "ABC":
+            for norm in ("l1", "l2"):
+                compare(point, plain_point, logits, given_labels, 7, splitter, convolution, norm)
+            for formulation in ("official", "contour"):
+                compare(line, plain_line, logits, given_labels, 7, splitter, convolution, 10, formulation)
+    torch.testing.assert_close(
+        line(logits, labels, 7, "A", convolution, 10, "official"),
+        plain_line(logits, labels, 7, "A", convolution, 10, "official"),
+    )
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21])
+@pytest.mark.parametrize("splitter", "AB")
+def test_kernel_sizes(scene: Callable, width: int, splitter: str) -> None:
+    compare_all(*scene(shape=(1, 4, 24, 26), ignored=True), width=width, splitter=splitter)
+
+
+@pytest.mark.parametrize("mu", [2, 4, 16, 20])
+def test_exponents(scene: Callable, mu: int) -> None:
+    compare_all(*scene(ignored=True), mu=mu)
+
+
+def test_tiles_and_blocks(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into as many pieces as possible, the sums stay the same."""
+    monkeypatch.setattr(point_cpu, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(line_cpu, "_BLOCK_BYTES", 1)
+    compare_all(*scene(shape=(2, 4, 70, 20), ignored=True), width=5)
+
+
+def test_sampled_ranks(scene: Callable) -> None:
+    """Large enough that ranks are searched with a sample."""
+    compare_all(*scene(shape=(1, 3, 150, 170), ignored=True), splitter="A")
+    compare_all(*scene(shape=(1, 3, 136, 152)), splitter="B")
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (1, 1, 6, 5), (2, 3, 1, 1), (1, 3, 2, 30), (1, 3, 30, 2), (3, 2, 4, 4)], ids=str
+)
+@pytest.mark.parametrize("ignored", [False, True])
+def test_tiny(scene: Callable, shape: tuple[int, int, int, int], ignored: bool) -> None:
+    logits, labels = scene(shape=shape)
+    if ignored:
+        labels[0, 0, 0] = 255
+    compare_all(logits, labels, width=9)
+
+
+def test_saturated_logits(scene: Callable) -> None:
+    logits, labels = scene(ignored=True)
+    sign = torch.where(torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.7, -1.0, 1.0)
+    compare_all(100 * sign, labels)
+
+
+def test_exact_ties(scene: Callable) -> None:
+    """Equal logits everywhere: all energies of a row tie, away from the frame."""
+    logits, labels = scene(ignored=True)
+    compare_all(torch.zeros_like(logits), labels)
+
+
+def test_all_ignored(scene: Callable) -> None:
+    logits, labels = scene()
+    compare_all(logits, torch.full_like(labels, 255))
+
+
+def test_one_image_all_ignored(scene: Callable) -> None:
+    logits, labels = scene()
+    labels[0] = 255
+    compare_all(logits, labels)
+
+
+def test_absent_classes_and_mixed_batch(scene: Callable) -> None:
+    logits, labels = scene(shape=(3, 6, 25, 31))
+    labels[0] = 2
+    labels[1] = labels[1].clamp(max=1)
+    compare_all(logits, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16])
+def test_label_types(scene: Callable, dtype: torch.dtype) -> None:
+    logits, labels = scene(ignored=True)
+    for loss in (point_loss, line_loss):
+        assert torch.equal(loss(logits, labels.to(dtype)), loss(logits, labels))
+
+
+def test_many_classes(scene: Callable) -> None:
+    """More classes than fit a byte."""
+    logits, labels = scene(shape=(1, 300, 12, 13), ignored=True)
+    labels[labels == 255] = 1000
+    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "official", 1000)
+    torch.testing.assert_close(line_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
+    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", 1000)
+    torch.testing.assert_close(point_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("ignore_value", [-1, 0, 2])
+def test_other_ignore_values(scene: Callable, ignore_value: int) -> None:
+    logits, labels = scene(ignored=True)
+    labels[labels == 255] = ignore_value
+    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "official", ignore_value)
+    torch.testing.assert_close(line_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
+    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", ignore_value)
+    torch.testing.assert_close(point_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
+
+
+def test_memory_formats(scene: Callable) -> None:
+    logits, labels = scene(ignored=True)
+    for loss in (point_loss, line_loss):
+        last = logits.to(memory_format=torch.channels_last).requires_grad_()
+        first = logits.clone().requires_grad_()
+        a, b = loss(last, labels), loss(first, labels)
+        (a + b).backward()
+        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(last.grad, first.grad)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Any logits and labels: blocks or noise, with or without ignored pixels, rounded so that ties are common."""
+    n, k = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    h, w = draw(st.integers(1, 14)), draw(st.integers(1, 14))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    scale = draw(st.sampled_from([0.0, 1.0, 5.0, 100.0]))
+    logits = scale * torch.randn(n, k, h, w, generator=generator, dtype=torch.float64)
+    if draw(st.booleans()):
+        logits = logits.round()
+    size = draw(st.sampled_from([1, 3, 6]))
+    labels = torch.randint(0, k, (n, -(-h // size), -(-w // size)), generator=generator)
+    labels = labels.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :h, :w].clone()
+    labels[torch.rand(n, h, w, generator=generator) < draw(st.sampled_from([0.0, 0.1, 0.9]))] = 255
+    return logits, labels
+
+
+@SETTINGS
+@given(inputs(), st.sampled_from([1, 3, 7, 21]), st.sampled_from("ABC"), st.sampled_from([2, 10, 20]))
+def test_any_input(data: tuple[Tensor, Tensor], width: int, splitter: str, mu: int) -> None:
+    compare_all(*data, width=width, splitter=splitter, mu=mu)
+
+
+@SETTINGS
+@given(inputs(), st.sampled_from("ABC"), st.sampled_from(["anisotropic", "standard"]))
+def test_ignored_logits_change_nothing(data: tuple[Tensor, Tensor], splitter: str, convolution: str) -> None:
+    logits, labels = data
+    hidden = (labels == 255).unsqueeze(1)
+    other = torch.where(hidden, 7 - 3 * logits, logits)
+    choices = {"splitter": splitter, "convolution": convolution}
+    losses = [(point_loss, {"norm": norm}) for norm in ("l1", "l2")]
+    losses += [(line_loss, {"formulation": formulation}) for formulation in ("official", "contour")]
+    for loss, choice in losses:
+        a, b = (x.detach().clone().requires_grad_() for x in (logits, other))
+        value_a, value_b = loss(a, labels, **choices, **choice), loss(b, labels, **choices, **choice)
+        (value_a + value_b).backward()
+        assert torch.equal(value_a, value_b)
+        assert torch.equal(a.grad, b.grad)
+        assert not a.grad[hidden.expand_as(a)].any()
+
+
+@SETTINGS
+@given(inputs(), st.sampled_from("ABC"))
+def test_bounds(data: tuple[Tensor, Tensor], splitter: str) -> None:
+    """The contour formulation lies in [0, 1], the point losses in [0, (r + 1)^q], and truth scores 0."""
+    logits, labels = data
+    contour = line_loss(logits, labels, splitter=splitter, formulation="contour")
+    assert 0 <= contour <= 1
+    assert 0 <= point_loss(logits, labels, splitter=splitter, norm="l1") <= 4
+    assert 0 <= point_loss(logits, labels, splitter=splitter) <= 16
+    classes = torch.arange(logits.shape[1])[:, None, None]
+    truth = 2000.0 * (labels.unsqueeze(1) == classes).double()
+    assert line_loss(truth, labels, splitter=splitter, formulation="contour").item() == pytest.approx(0, abs=1e-12)
+    assert point_loss(truth, labels, splitter=splitter) == 0

@@ -1,0 +1,184 @@
+#!/usr/bin/env python
+"""Time and memory of the EPL losses beside cross entropy and other losses for segmentation.
+
+Each loss runs forward and backward on the same logits and labels, in turns, so that a slow moment of the machine meets
+all of them. A number is the median over the turns of its time as a multiple of the cross entropy of the same turn. The
+extra memory is the peak of what is allocated during one forward and backward, as a multiple of the logits' bytes (the
+gradient of the logits, once their size, is part of it).
+
+    python tools/benchmark_losses.py                                   # the CPU table of docs/performance.md
+    python tools/benchmark_losses.py --device cuda                     # the same for a GPU
+    python tools/benchmark_losses.py --shape 4 19 256 512 --present 10 --kernel-size 11 --splitter C
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("EPL_D2_STANDALONE", "1")
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no chatter of the profiler
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from epl_d2.losses import line_loss, point_loss
+
+# (N, K, H, W) and how many classes occur in the labels of an image.
+SHAPES = {
+    "cpu": [((2, 21, 256, 256), 13), ((1, 19, 512, 512), 17), ((2, 21, 256, 256), 3)],
+    "cuda": [((4, 19, 512, 1024), 17), ((16, 21, 512, 512), 13), ((16, 21, 512, 512), 3)],
+}
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_scene(shape: tuple[int, int, int, int], present: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, K, H, W]`` of a half-trained model and labels ``[N, H, W]``: regions about 8 a side, 2 % ignored."""
+    n, k, h, w = shape
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, present, 8, max(2, 8 * w // h), generator=generator)
+    labels = F.interpolate(coarse, size=(h, w), mode="bicubic").argmax(dim=1)
+    prediction = F.interpolate(coarse, size=(h, w), mode="bilinear").argmax(dim=1)
+    logits = 4 * F.one_hot(prediction, k).movedim(3, 1) + 0.5 * torch.randn(n, k, h, w, generator=generator)
+    labels[:, -max(1, h // 50) :] = 255
+    return logits.contiguous(), labels
+
+
+def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - the mean over classes of the soft Dice coefficient (Milletari et al. 2016), over valid pixels."""
+    valid = (labels != 255).unsqueeze(1)
+    p = logits.softmax(dim=1) * valid
+    y = F.one_hot(labels.where(valid[:, 0], 0), logits.shape[1]).movedim(3, 1) * valid
+    common = (p * y).sum(dim=(0, 2, 3))
+    return 1 - (2 * common / (p.sum(dim=(0, 2, 3)) + y.sum(dim=(0, 2, 3)) + 1)).mean()
+
+
+def signed_distances(labels: Tensor, classes: int) -> Tensor:
+    """Distance to the contour of each class, negative inside, 0 for absent classes: ``[N, K, H, W]``."""
+    maps = np.zeros((labels.shape[0], classes, *labels.shape[1:]), dtype=np.float32)
+    for image, of_image in zip(labels.cpu().numpy(), maps, strict=True):
+        for category in np.unique(image[image != 255]):
+            inside = image == category
+            of_image[category] = distance_transform_edt(~inside) - distance_transform_edt(inside)
+    return torch.from_numpy(maps).to(labels.device)
+
+
+def kervadec_loss(logits: Tensor, distances: Tensor) -> Tensor:
+    """Mean of probability times signed distance (Kervadec et al. 2019)."""
+    return (logits.softmax(dim=1) * distances).mean()
+
+
+def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter: str) -> dict[str, Loss]:
+    """The losses by name; cross entropy first."""
+    cached = signed_distances(labels, logits.shape[1])
+    options = {"kernel_size": kernel_size, "splitter": splitter}
+
+    def both(x: Tensor, y: Tensor) -> Tensor:
+        return point_loss(x, y, **options) + line_loss(x, y, **options)
+
+    return {
+        "cross entropy": lambda x, y: F.cross_entropy(x, y, ignore_index=255),
+        "dice": dice_loss,
+        "Kervadec boundary, map cached": lambda x, y: kervadec_loss(x, cached),
+        "Kervadec boundary, map computed": lambda x, y: kervadec_loss(x, signed_distances(y, x.shape[1])),
+        "EPL point": lambda x, y: point_loss(x, y, **options),
+        "EPL point, L1": lambda x, y: point_loss(x, y, norm="l1", **options),
+        "EPL line, official": lambda x, y: line_loss(x, y, **options),
+        "EPL line, contour": lambda x, y: line_loss(x, y, formulation="contour", **options),
+        "EPL point and line": both,
+    }
+
+
+def run(loss: Loss, logits: Tensor, labels: Tensor) -> None:
+    """One forward and backward."""
+    logits.grad = None
+    loss(logits, labels).backward()
+
+
+def seconds(loss: Loss, logits: Tensor, labels: Tensor) -> float:
+    """Duration of one forward and backward."""
+    if logits.is_cuda:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run(loss, logits, labels)
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000
+    begin = time.perf_counter()
+    run(loss, logits, labels)
+    return time.perf_counter() - begin
+
+
+def extra_memory(loss: Loss, logits: Tensor, labels: Tensor) -> int:
+    """Peak of the bytes that PyTorch allocates during one forward and backward."""
+    logits.grad = None
+    if logits.is_cuda:
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run(loss, logits, labels)
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run(loss, logits, labels)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    now = peak = 0
+    for _, change in changes:
+        now += change
+        peak = max(peak, now)
+    return peak
+
+
+def main() -> None:
+    """Parse the arguments and print one table a shape."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2, help="threads on a CPU")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--kernel-size", type=int, default=7)
+    parser.add_argument("--splitter", default="A")
+    parser.add_argument("--shape", type=int, nargs=4, metavar=("N", "K", "H", "W"), help="default: those of the docs")
+    parser.add_argument("--present", type=int, help="classes that occur in the labels (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch.cuda.is_available() is False")
+    if args.present is not None and not (args.shape and 1 <= args.present <= args.shape[1]):
+        parser.error("--present needs --shape, and lies in 1..K")
+    torch.set_num_threads(args.threads)
+    shapes = [(tuple(args.shape), args.present or args.shape[1])] if args.shape else SHAPES[args.device]
+    where = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {args.threads} threads"
+    print(f"torch {torch.__version__}, {where}, kernel {args.kernel_size}, splitter {args.splitter}")
+
+    for shape, present in shapes:
+        logits, labels = (tensor.to(args.device) for tensor in make_scene(shape, present, args.seed))
+        logits.requires_grad_()
+        losses = losses_to_compare(logits, labels, args.kernel_size, args.splitter)
+        turns: dict[str, list[float]] = {name: [] for name in losses}
+        for turn in range(args.repeats + 2):
+            for name, loss in losses.items():
+                duration = seconds(loss, logits, labels)
+                if turn >= 2:
+                    turns[name].append(duration)
+        print(f"\n| {list(shape)}, {present} classes present | ms | x cross entropy | extra memory, x logits |")
+        print("| --- | --- | --- | --- |")
+        reference = turns["cross entropy"]
+        for name, loss in losses.items():
+            ratio = statistics.median(mine / base for mine, base in zip(turns[name], reference, strict=True))
+            memory = extra_memory(loss, logits, labels) / (logits.numel() * logits.element_size())
+            print(f"| {name} | {1000 * statistics.median(turns[name]):.1f} | {ratio:.1f} | {memory:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Read every file of a registered data set and say what is wrong: python tools/check_dataset.py NAME
+
+Looks for unreadable files, sizes that differ, unknown label ids and empty labels; prints class frequencies.
+The exit code is 1 if an image cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+from multiprocessing.pool import ThreadPool
+
+import cv2
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from tqdm import tqdm
+
+import epl_d2  # noqa: F401  registers the data sets
+from epl_d2.data.datasets import register_from_yaml
+from epl_d2.data.label_check import describe, inspect_record, summarise
+
+
+def main() -> int:
+    """Check one data set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="registered data set, e.g. camvid_sem_seg_train")
+    parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set (docs/data.md)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
+    parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
+    args = parser.parse_args()
+    try:
+        if args.dataset_file:
+            register_from_yaml(args.dataset_file)
+        if args.name not in DatasetCatalog.list():
+            known = sorted(name for name in DatasetCatalog.list() if "sem_seg" in name)
+            raise ValueError(f"there is no data set {args.name!r}; known are {known}")
+        records = DatasetCatalog.get(args.name)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+    metadata = MetadataCatalog.get(args.name)
+    inspect = partial(inspect_record, num_classes=len(metadata.stuff_classes), ignore_label=metadata.ignore_label)
+    workers = max(1, min(args.workers, len(records)))
+    cv2.setNumThreads(1)
+    # Decoding and array work release the interpreter lock, so threads run in parallel.
+    with ThreadPool(workers) as pool:
+        reports = tqdm(pool.imap(inspect, records), total=len(records), unit="image")
+        summary = summarise(reports, len(metadata.stuff_classes))
+    print(describe(summary, metadata.stuff_classes))
+    for error in summary.errors[: args.max_errors]:
+        print(f"error: {error}", file=sys.stderr)
+    if len(summary.errors) > args.max_errors:
+        print(f"... and {len(summary.errors) - args.max_errors} more", file=sys.stderr)
+    print(f"{args.name}: {len(summary.errors)} errors")
+    return 1 if summary.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

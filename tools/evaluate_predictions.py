@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Score folders of predicted label PNGs, from any framework: mIoU, boundary F, trimap and Boundary IoU.
+
+    python tools/evaluate_predictions.py PRED_DIR [PRED_DIR ...] GT_DIR --dataset voc_2012 --output scores
+
+Predictions are PNGs of class ids (gray or palette, 8 or 16 bits) of the size of the labels, called like the
+images. The numbers are those of ``train_net.py --eval-only``. Needs neither torch nor detectron2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("EPL_D2_STANDALONE", "1")
+
+from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
+from epl_d2.data.label_io import make_label_map
+from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.boundary_statistics import IGNORE_MODES, TRIMAPS
+from epl_d2.evaluation.prediction_folders import (
+    LabelPair,
+    count_pairs,
+    distinct_names,
+    find_predictions,
+    find_targets,
+    parse_widths,
+    usable_cores,
+)
+from epl_d2.evaluation.report import (
+    check_report_widths,
+    class_table,
+    comparison_table,
+    curves_record,
+    format_table,
+    write_comparison,
+    write_report,
+)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="PRED_DIR ... GT_DIR")
+    classes = parser.add_mutually_exclusive_group(required=True)
+    classes.add_argument("--dataset", choices=sorted(DATASETS), help="whose classes and file names to expect")
+    classes.add_argument("--num-classes", type=int, metavar="K", help="for another data set: its number of classes")
+    parser.add_argument("--ignore-value", type=int, help="ignored target id (default: the data set's, or 255)")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="evaluate only the images named in this file")
+    parser.add_argument(
+        "--encoding",
+        choices=("train-id", "label-id"),
+        default="train-id",
+        help="ids in Cityscapes predictions (targets are told by their file names; default: %(default)s)",
+    )
+    parser.add_argument("--widths", default="1-20", help="pixel widths of the curves (default: %(default)s)")
+    parser.add_argument("--report-widths", default="1,3,5,9", help="those in the tables (default: %(default)s)")
+    parser.add_argument("--ignore-mode", choices=IGNORE_MODES, default=IGNORE_MODES[0], help="default: %(default)s")
+    parser.add_argument("--trimap", choices=TRIMAPS, default=TRIMAPS[0], help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write curves, tables and a plot there")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes (default: one a core)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files, count and list them")
+    options = parser.parse_args(arguments)
+    if len(options.folders) < 2:
+        parser.error("at least one PRED_DIR and the GT_DIR are needed")
+    if options.encoding == "label-id" and options.dataset != "cityscapes":
+        parser.error("--encoding label-id is for --dataset cityscapes")
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    return options
+
+
+def wanted_names(targets: Sequence[str], list_file: Path | None) -> list[str]:
+    """Names of the images to evaluate; all that have a label file unless there is a list."""
+    if list_file is None:
+        return sorted(targets)
+    try:
+        lines = list_file.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ValueError(f"--list {list_file}: {error.strerror}") from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    unknown = [name for name in names if name not in targets]
+    if unknown or not names:
+        raise ValueError(f"--list {list_file}: {len(unknown)} of {len(names)} names have no label file: {unknown[:3]}")
+    return names
+
+
+def show_progress(name: str, total: int, start: float, done: int) -> None:
+    """A line on standard error that overwrites itself; only the last one where that is no terminal."""
+    elapsed = time.monotonic() - start
+    left = elapsed / done * (total - done)
+    filled = 30 * done // total
+    line = f"{name} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total}, {elapsed:.0f} s, {left:.0f} s left"
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    elif done == total:
+        print(line, file=sys.stderr, flush=True)
+
+
+def evaluate_folder(
+    folder: Path,
+    name: str,
+    targets: dict[str, tuple[Path, str]],
+    names: list[str],
+    options: argparse.Namespace,
+) -> tuple[BoundaryStatistics, list[str]]:
+    """Count one folder of predictions; returns the statistics and a message for each image left out."""
+    cityscapes = options.dataset == "cityscapes"
+    predictions, missing = find_predictions(folder, names, cityscapes)
+    if missing and not options.skip_bad:
+        raise ValueError(f"{folder}: {len(missing)} of {len(names)} images have no prediction, such as {missing[0]}")
+    label_ids = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=255) if cityscapes else None
+    maps = {"train-id": None, "label-id": label_ids}
+    pairs = [
+        LabelPair(file, targets[key][0], maps[options.encoding], maps[targets[key][1]])
+        for key, file in predictions.items()
+    ]
+    if options.dataset is None:
+        num_classes, ignore_value = options.num_classes, 255
+    else:
+        num_classes, ignore_value = (
+            len(DATASETS[options.dataset].classes),
+            DATASETS[options.dataset].ignore_label,
+        )
+    if options.ignore_value is not None:
+        ignore_value = options.ignore_value
+    widths = parse_widths(options.widths)
+    empty = BoundaryStatistics(num_classes, widths, ignore_value, options.ignore_mode, options.trimap)
+    start = time.monotonic()
+    statistics, bad = count_pairs(
+        pairs,
+        empty,
+        jobs=options.jobs,
+        skip_bad=options.skip_bad,
+        progress=lambda done: show_progress(name, len(pairs), start, done),
+    )
+    return statistics, [f"{key}: no prediction" for key in missing] + bad
+
+
+def run(options: argparse.Namespace) -> None:
+    *folders, target_folder = options.folders
+    report_widths = check_report_widths(parse_widths(options.report_widths), parse_widths(options.widths))
+    targets = find_targets(target_folder, options.dataset == "cityscapes")
+    names = wanted_names(list(targets), options.list)
+    records = []
+    for folder, name in zip(folders, distinct_names(folders), strict=True):
+        statistics, left_out = evaluate_folder(folder, name, targets, names, options)
+        known = DATASETS[options.dataset].classes if options.dataset else map(str, range(statistics.num_classes))
+        record = {**curves_record(statistics, list(known), name), "left_out": left_out}
+        records.append(record)
+        print(f"\n{name}: {statistics.num_images} images, percent")
+        print(format_table(class_table(record, report_widths)))
+        if left_out:
+            print(f"{len(left_out)} of {len(names)} images left out:", *left_out, sep="\n  ")
+        if options.output is not None:
+            write_report(options.output / name, record, report_widths)
+    if len(records) > 1:
+        print(f"\npercent\n{format_table(comparison_table(records, report_widths))}")
+        if options.output is not None:
+            write_comparison(options.output, records, report_widths)
+    if options.output is not None:
+        print(f"\nwritten to {options.output}")
+
+
+def main() -> None:
+    options = parse_arguments()
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

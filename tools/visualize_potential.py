@@ -1,0 +1,195 @@
+#!/usr/bin/env python
+"""Draw the potential fields of a class: one PNG sheet with every direction and its equipotential lines.
+
+    # a generated scene; the README's picture is made by this line
+    python tools/visualize_potential.py --shapes 3 --size 160 160 --class polygon --kernel-size 13 \\
+        --output docs/images/potential_fields.png
+
+    # a labelled image
+    python tools/visualize_potential.py --image I.jpg --label L.png --dataset camvid --class car \\
+        --output car.png
+
+    # ground truth beside the prediction of a trained model, and where their line regions differ
+    python tools/visualize_potential.py --image I.jpg --label L.png --class car \\
+        --config-file configs/C.yaml --weights output/model_final.pth --output car.png
+
+The fields are computed on the whole image at label size; the sheet shows the window with the most lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
+from epl_d2.data.label_io import read_image
+from epl_d2.data.shapes import render_scene
+from epl_d2.visualization import contours, write_png
+from epl_d2.visualization.ground_truth import read_ground_truth
+from epl_d2.visualization.potential import potential_sheet
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def main() -> int:
+    args = parse_arguments()
+    try:
+        cfg = read_config(args) if args.config_file else None
+        dataset, label_map = find_dataset(args, cfg)
+        image, labels, source = read_scene(args, dataset, label_map)
+        class_id = find_class(args.class_name, labels, dataset, source)
+        sheet = potential_sheet(
+            image,
+            labels,
+            class_id,
+            kernel_size=args.kernel_size or (cfg.MODEL.EPL.LINE.KERNEL_SIZE if cfg else 7),
+            splitter=args.splitter or (cfg.MODEL.EPL.SPLITTER if cfg else "A"),
+            convolution=args.convolution or (cfg.MODEL.EPL.CONVOLUTION if cfg else "anisotropic"),
+            padding=args.padding,
+            palette=dataset.palette,
+            classes=dataset.classes,
+            probabilities=predict(cfg, image) if cfg else None,
+            window=args.window,
+            zoom_width=args.zoom_width,
+            ignore_value=dataset.ignore_label,
+        )
+        write_png(args.output, sheet)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.output}: potential fields of {dataset.classes[class_id]!r} in {source}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    scene = parser.add_mutually_exclusive_group(required=True)
+    scene.add_argument("--image", help="image file; needs --label")
+    scene.add_argument("--shapes", type=int, metavar="SEED", help="draw a generated scene instead of an image")
+    parser.add_argument("--label", help="label map of the image: one channel of class ids")
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="of --shapes")
+    parser.add_argument("--dataset", choices=sorted(DATASETS), help="class names and colours; default: the config's")
+    parser.add_argument("--class", dest="class_name", metavar="NAME|ID", help="default: that of the longest contour")
+    parser.add_argument("--config-file", help="config of a trained model; needs --weights")
+    parser.add_argument("--weights", help="its checkpoint")
+    parser.add_argument("--kernel-size", type=int, help="odd; default: the config's for the line loss, or 7")
+    parser.add_argument("--splitter", choices=("A", "B", "C"), help="default: the config's, or A")
+    parser.add_argument(
+        "--convolution", choices=("anisotropic", "standard"), help="default: the config's, or anisotropic"
+    )
+    parser.add_argument("--padding", choices=("replicate", "zero"), default="replicate")
+    parser.add_argument("--window", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="part to show, in pixels")
+    parser.add_argument("--zoom-width", type=int, default=96, help="width of the window chosen without --window")
+    parser.add_argument("--output", required=True, help="PNG file to write")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="further config KEY VALUE pairs (last)")
+    args = parser.parse_args()
+    if bool(args.image) != bool(args.label):
+        parser.error("--image and --label go together")
+    if bool(args.config_file) != bool(args.weights):
+        parser.error("--config-file and --weights go together")
+    if args.image and not (args.dataset or args.config_file):
+        parser.error("--image needs --dataset (or --config-file): whose class ids are in the label?")
+    return args
+
+
+def read_config(args: argparse.Namespace) -> CfgNode:
+    from epl_d2 import get_cfg
+    from epl_d2.engine.setup import prepare_config, with_working_norms
+
+    cfg = get_cfg()
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.MODEL.WEIGHTS = args.weights
+    prepare_config(cfg)
+    return with_working_norms(cfg)
+
+
+def find_dataset(args: argparse.Namespace, cfg: CfgNode | None) -> tuple[DatasetMetadata, bytes | None]:
+    """Classes and map of stored ids: of --dataset, of the config's test set, or of the generated scenes."""
+    label_map = None
+    if args.dataset:
+        dataset = DATASETS[args.dataset]
+    elif cfg is None:
+        dataset = DATASETS["shapes"]
+    else:
+        from detectron2.data import MetadataCatalog
+
+        if not cfg.DATASETS.TEST:
+            raise ValueError(f"{args.config_file}: DATASETS.TEST is empty, so say --dataset")
+        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        dataset = DatasetMetadata(
+            tuple(metadata.stuff_classes), tuple(map(tuple, metadata.stuff_colors)), metadata.ignore_label
+        )
+        label_map = metadata.get("label_map")
+    if cfg is not None and len(dataset.classes) != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        raise ValueError(
+            f"{args.config_file}: MODEL.SEM_SEG_HEAD.NUM_CLASSES is {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}, "
+            f"but the data set has {len(dataset.classes)} classes"
+        )
+    return dataset, label_map
+
+
+def read_scene(
+    args: argparse.Namespace, dataset: DatasetMetadata, label_map: bytes | None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Image [H, W, 3], label map [H, W], and how to call them."""
+    if args.shapes is not None:
+        return *render_scene(args.shapes, tuple(args.size)), f"scene {args.shapes}"
+    image, labels = read_image(args.image), read_ground_truth(args.label, dataset, label_map)
+    if image.shape[:2] != labels.shape:
+        raise ValueError(
+            f"{args.image} is {image.shape[1]} x {image.shape[0]} pixels, "
+            f"but {args.label} is {labels.shape[1]} x {labels.shape[0]}"
+        )
+    return image, labels, args.label
+
+
+def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, source: str) -> int:
+    """The id of a class given by name or number; by default that of the longest contour in `labels`."""
+    count = len(dataset.classes)
+    if name is None:
+        lengths = np.bincount(labels[contours(labels, ignore_value=dataset.ignore_label)], minlength=count)
+        return int(lengths[:count].argmax())
+    if name in dataset.classes:
+        class_id = dataset.classes.index(name)
+    elif name.isdecimal() and int(name) < count:
+        class_id = int(name)
+    else:
+        raise ValueError(f"unknown class {name!r}; expected 0..{count - 1} or one of {', '.join(dataset.classes)}")
+    present = [dataset.classes[i] for i in np.unique(labels[labels != dataset.ignore_label])]
+    if dataset.classes[class_id] not in present:
+        raise ValueError(f"{source} has no {dataset.classes[class_id]!r}; it has {', '.join(present) or 'no class'}")
+    return class_id
+
+
+def predict(cfg: CfgNode, image: np.ndarray) -> np.ndarray:
+    """Probabilities [K, H, W] of the config's model for an RGB image.
+
+    Raises:
+        ValueError: the checkpoint lacks tensors of the model; the first are named.
+    """
+    from detectron2.engine import DefaultPredictor
+
+    from epl_d2.checkpoint import read_state_dict
+
+    weights = read_state_dict(cfg.MODEL.WEIGHTS)
+    predictor = DefaultPredictor(cfg)
+    wrong = [
+        name
+        for name, tensor in predictor.model.state_dict().items()
+        if name not in weights or weights[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{cfg.MODEL.WEIGHTS} is no checkpoint of this config: {len(wrong)} tensors are missing or of "
+            f"another shape, the first {', '.join(wrong[:3])}"
+        )
+    return predictor(image[:, :, ::-1])["sem_seg"].softmax(dim=0).cpu().numpy()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

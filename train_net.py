@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Train or evaluate semantic segmentation with Equipotential Learning.
+
+python train_net.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --num-gpus 4
+python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+"""
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from epl_d2 import get_cfg
+from epl_d2.engine import Trainer, check_datasets, leave_process_group, prepare_config
+
+
+def setup(args):
+    cfg = get_cfg()
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="epl_d2")
+    prepare_config(cfg)
+    cfg.freeze()
+    check_datasets(cfg, training=not args.eval_only)
+    return cfg
+
+
+def main(args):
+    cfg = setup(args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        results = Trainer.test(cfg, model)
+    else:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        results = trainer.train()
+    leave_process_group()
+    return results
+
+
+if __name__ == "__main__":
+    parser = default_argument_parser()
+    args = parser.parse_args()
+    if not args.config_file:
+        parser.error("--config-file is missing: give one of configs/*/*.yaml, or one of yours that is based on them")
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )

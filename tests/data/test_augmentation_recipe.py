@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from epl_d2.data.augmentations import (
     RandomScale,
 )
 
-DOCS = Path(__file__).parents[2] / "docs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture
@@ -100,19 +99,25 @@ def test_bad_settings_name_the_key(cfg, key, value, message):
         build_train_augmentations(cfg)
 
 
-RECIPES = re.findall(r"```yaml\n((?:MODEL|INPUT):.*?)```", (DOCS / "data.md").read_text(encoding="utf-8"), re.S)
+RECIPES = sorted((CONFIGS / "augmentation").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_documented_recipes_work(rng, tmp_path, recipe):
-    (tmp_path / "recipe.yaml").write_text(recipe)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_work(rng, tmp_path, recipe):
+    model = CONFIGS / "Cityscapes" / "deeplab_v3_plus_R_50_os16.yaml"
+    (tmp_path / "both.yaml").write_text(f'_BASE_: ["{model}", "{recipe}"]\n')
     cfg = get_cfg()
-    cfg.merge_from_file(str(tmp_path / "recipe.yaml"))
+    cfg.merge_from_file(str(tmp_path / "both.yaml"))
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 19
     image = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
     sample = T.AugInput(image, sem_seg=image[:, :, 0] % 3)
     T.AugmentationList(build_train_augmentations(cfg))(sample)
     assert list(sample.image.shape[:2]) == list(sample.sem_seg.shape) == cfg.INPUT.CROP.SIZE
 
 
-def test_all_recipes_are_tested():
-    assert len(RECIPES) == 4
+def test_the_default_is_the_papers_recipe():
+    cfg = get_cfg()
+    default = build_train_augmentations(cfg)
+    cfg.merge_from_file(str(CONFIGS / "augmentation" / "semseg.yaml"))
+    cfg.INPUT.CROP.ENABLED = get_cfg().INPUT.CROP.ENABLED
+    assert repr(build_train_augmentations(cfg)) == repr(default)

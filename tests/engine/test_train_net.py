@@ -46,7 +46,8 @@ def run(root, *arguments, check=True, **options):
     finished = subprocess.run(
         [sys.executable, "train_net.py", "--config-file", CONFIG, *arguments, *opts],
         cwd=ROOT,
-        env={**os.environ, "DETECTRON2_DATASETS": str(root)},
+        # One thread: with several a convolution may add up in another order, and predictions change.
+        env={**os.environ, "DETECTRON2_DATASETS": str(root), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

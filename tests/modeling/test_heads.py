@@ -186,7 +186,9 @@ def test_relative_crops_are_refused_by_name():
         build(EPLDeepLabV3PlusHead, cfg, "v3_plus")
 
 
-SHIPPED = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yaml"))
+SHIPPED = sorted(
+    path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yaml") if path.parent.name != "augmentation"
+)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -99,7 +99,7 @@ def test_bad_settings_name_the_key(cfg, key, value, message):
         build_train_augmentations(cfg)
 
 
-RECIPES = sorted((CONFIGS / "augmentation").glob("*.yaml"))
+RECIPES = sorted(CONFIGS.glob("Base-Augmentation-*.yaml"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -115,9 +115,14 @@ def test_shipped_recipes_work(rng, tmp_path, recipe):
     assert list(sample.image.shape[:2]) == list(sample.sem_seg.shape) == cfg.INPUT.CROP.SIZE
 
 
+def test_all_recipes_are_tested():
+    assert len(RECIPES) == 4
+
+
 def test_the_default_is_the_papers_recipe():
-    cfg = get_cfg()
-    default = build_train_augmentations(cfg)
-    cfg.merge_from_file(str(CONFIGS / "augmentation" / "semseg.yaml"))
-    cfg.INPUT.CROP.ENABLED = get_cfg().INPUT.CROP.ENABLED
-    assert repr(build_train_augmentations(cfg)) == repr(default)
+    default, recipe = get_cfg(), get_cfg()
+    recipe.merge_from_file(str(CONFIGS / "Base-Augmentation-Semseg.yaml"))
+    default.INPUT.CROP.ENABLED, default.INPUT.CROP.SIZE = True, recipe.INPUT.CROP.SIZE
+    assert default.INPUT == recipe.INPUT
+    default.INPUT.CROP.ENABLED = recipe.INPUT.CROP.ENABLED = False
+    assert repr(build_train_augmentations(recipe)) == repr(build_train_augmentations(default))

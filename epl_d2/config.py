@@ -60,6 +60,9 @@ def _add_loss_config(cfg: CN) -> None:
 
 
 def _add_model_config(cfg: CN) -> None:
+    # Factor of the auxiliary branch's cross entropy, in the models that have such a branch.
+    cfg.MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT = 0.4
+
     cfg.MODEL.MOBILENETV2 = CN()
     # Features to return, among "res1" (stride 2) ... "res5" (stride OUTPUT_STRIDE).
     cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res5"]
@@ -104,6 +107,9 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.COLOR_JITTER.HUE = 0.25
     # Where an image smaller than the crop is placed: "center" (semseg) or "right_bottom" (padding right and below).
     cfg.INPUT.CROP.PAD = "center"
+
+    # Maps that the loader's workers compute for the model from image and label: names of epl_d2/data/maps.py.
+    cfg.INPUT.MAPS = []
 
     # Unreadable training files that are skipped with a warning before the run stops; 0 stops at the first.
     cfg.DATALOADER.MAX_UNREADABLE = 0

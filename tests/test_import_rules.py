@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "epl_d2"
 # Folder of the package -> prefixes of modules that its files may not import.
 FORBIDDEN = {
     "losses": (
-        *("detectron2", "fvcore", "cv2", "numpy", "epl_d2.config", "epl_d2.modeling", "epl_d2.engine", "epl_d2.data"),
+        *("detectron2", "fvcore", "cv2", "epl_d2.config", "epl_d2.modeling", "epl_d2.engine", "epl_d2.data"),
         *("epl_d2.evaluation", "epl_d2.visualization"),
     ),
     "evaluation": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses"),

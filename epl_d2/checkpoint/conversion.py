@@ -1,22 +1,22 @@
 """Conversion of other projects' checkpoints to Detectron2's naming.
 
-A source is a function from their state dict to ours; new ones are added to `SOURCES`.
+A source is a module with a function `convert` from their state dict to ours; new ones are added to `SOURCES`.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-__all__ = ["SOURCES", "convert_state_dict", "read_state_dict", "write_checkpoint"]
+from . import torchvision
+from .state_dict import StateDict
 
-StateDict = dict[str, torch.Tensor]
+__all__ = ["SOURCES", "convert_state_dict", "read_state_dict", "write_checkpoint"]
 
 
 def read_state_dict(path: str | os.PathLike) -> StateDict:
@@ -69,26 +69,7 @@ def write_checkpoint(state_dict: StateDict, path: str | os.PathLike) -> None:
         raise
 
 
-def _torchvision_mobilenet_v2(state_dict: StateDict) -> StateDict:
-    """torchvision.models.mobilenet_v2 -> backbone MobileNetV2; the 1280 convolution and the classifier are dropped."""
-    first_block = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
-    other_blocks = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
-    converted = {}
-    for name, tensor in state_dict.items():
-        if name.startswith(("features.18.", "classifier.")):
-            continue
-        if re.fullmatch(r"features\.0\.[01]\.\w+", name):
-            converted[f"backbone.{name}"] = tensor
-            continue
-        match = re.fullmatch(r"features\.(\d+)\.conv\.([\d.]+)\.(\w+)", name)
-        layers = first_block if match and match[1] == "1" else other_blocks
-        if match is None or match[2] not in layers:
-            raise ValueError(f"unexpected entry {name!r}: this is no state dict of torchvision's mobilenet_v2")
-        converted[f"backbone.features.{match[1]}.conv.{layers[match[2]]}.{match[3]}"] = tensor
-    return converted
-
-
-# What `tools/convert_checkpoint.py --from` takes.
+# What `tools/convert_checkpoint.py --from` takes: one module a project.
 SOURCES: dict[str, Callable[[StateDict], StateDict]] = {
-    "torchvision": _torchvision_mobilenet_v2,
+    "torchvision": torchvision.convert,
 }

@@ -20,6 +20,7 @@ from detectron2.data import transforms as T
 
 from .augmentation_recipe import build_test_augmentations, build_train_augmentations
 from .label_io import read_image, read_record_label, unknown_ids
+from .maps import ImageMap, build_maps
 
 __all__ = ["SemSegDatasetMapper"]
 
@@ -36,6 +37,7 @@ class SemSegDatasetMapper:
         image_format: str,
         num_classes: int,
         ignore_label: int,
+        maps: Sequence[ImageMap] = (),
     ) -> None:
         """
         Args:
@@ -45,12 +47,14 @@ class SemSegDatasetMapper:
             image_format: "RGB" or "BGR".
             num_classes: labels are 0..num_classes-1 or `ignore_label`.
             ignore_label: see above.
+            maps: further maps to compute from the augmented image and label.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
         self.num_classes = num_classes
         self.ignore_label = ignore_label
+        self.maps = [image_map for image_map in maps if is_train or not image_map.needs_label]
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info(f"Augmentations in {mode}: {list(augmentations)}")
 
@@ -63,6 +67,7 @@ class SemSegDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "maps": build_maps(cfg),
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class SemSegDatasetMapper:
 
         Returns:
             The record with "image", uint8 [3, h, w]; "height", "width": H and W; in training also "sem_seg",
-            int64 [h, w].
+            int64 [h, w]; with maps also "maps", a dict of tensors [..., h, w] by name.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or unreadable, image and label differ in size, or
@@ -87,6 +92,11 @@ class SemSegDatasetMapper:
         if label is not None:
             self._check_ids(aug_input.sem_seg, record)
             result["sem_seg"] = torch.from_numpy(aug_input.sem_seg.astype(np.int64))
+        if self.maps:
+            result["maps"] = {
+                image_map.name: torch.from_numpy(image_map.compute(aug_input.image, aug_input.sem_seg))
+                for image_map in self.maps
+            }
         return result
 
     def _read_label(self, record: dict[str, Any], image_size: tuple[int, int]) -> np.ndarray:

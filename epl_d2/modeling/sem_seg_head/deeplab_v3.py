@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import DeepLabV3Head
 
-from epl_d2.modeling.epl import EPLHeadMixin, build_epl_loss
+from epl_d2.modeling.epl import EPLHeadMixin
 from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
 
 __all__ = ["EPLDeepLabV3Head"]
@@ -24,6 +25,11 @@ class EPLDeepLabV3Head(EPLHeadMixin, DeepLabV3Head):
         any_size = cfg.clone()
         any_size.defrost()
         any_size.INPUT.CROP.ENABLED = False
+        any_size.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"  # the baseline knows no others than its own
         super().__init__(any_size, input_shape)
         set_pooling_window(self.aspp, pooling_window(cfg, self.common_stride))
-        self.epl = build_epl_loss(cfg)
+        self.set_losses(**self.losses_from_config(cfg))
+
+    def layers(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[N, K, h, w] logits at the head's stride."""
+        return self.predictor(self.aspp(features[self.in_features[0]]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from detectron2.config import configurable
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import DeepLabV3PlusHead
+from torch import nn
 
 from epl_d2.losses import EPLLoss
-from epl_d2.modeling.epl import EPLHeadMixin, build_epl_loss
+from epl_d2.modeling.epl import EPLHeadMixin
+from epl_d2.modeling.extra_losses import ExtraLosses
 from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
 
 __all__ = ["EPLDeepLabV3PlusHead"]
@@ -19,18 +21,25 @@ class EPLDeepLabV3PlusHead(EPLHeadMixin, DeepLabV3PlusHead):
 
     @configurable
     def __init__(
-        self, input_shape, *, epl: EPLLoss | None = None, pooling_window: tuple[int, int] | None = None, **kwargs
+        self,
+        input_shape,
+        *,
+        loss: nn.Module,
+        epl: EPLLoss | None = None,
+        extra_losses: ExtraLosses | None = None,
+        pooling_window: tuple[int, int] | None = None,
+        **kwargs,
     ):
         """
         Args:
             input_shape: shapes of the backbone's features.
-            epl: the EPL terms; None gives the baseline.
+            loss, epl, extra_losses: see `EPLHeadMixin.set_losses`.
             pooling_window: (height, width) of the image pooling of the ASPP in feature pixels; None pools globally.
             kwargs: the other arguments of `DeepLabV3PlusHead`.
         """
         super().__init__(input_shape, train_size=None, **kwargs)
         set_pooling_window(self.decoder[self.in_features[-1]]["project_conv"], pooling_window)
-        self.epl = epl
+        self.set_losses(loss, epl, extra_losses)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
@@ -38,7 +47,9 @@ class EPLDeepLabV3PlusHead(EPLHeadMixin, DeepLabV3PlusHead):
         any_size = cfg.clone()
         any_size.defrost()
         any_size.INPUT.CROP.ENABLED = False
+        any_size.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"  # the baseline knows no others than its own
         arguments = super().from_config(any_size, input_shape)
         del arguments["train_size"]
         encoder_stride = max(shape.stride for shape in arguments["input_shape"].values())
-        return {**arguments, "epl": build_epl_loss(cfg), "pooling_window": pooling_window(cfg, encoder_stride)}
+        window = pooling_window(cfg, encoder_stride)
+        return {**arguments, **cls.losses_from_config(cfg), "pooling_window": window}

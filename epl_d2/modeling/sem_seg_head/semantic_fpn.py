@@ -9,7 +9,8 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import nn
 
 from epl_d2.losses import EPLLoss
-from epl_d2.modeling.epl import EPLHeadMixin, build_epl_loss
+from epl_d2.modeling.epl import EPLHeadMixin
+from epl_d2.modeling.extra_losses import ExtraLosses
 
 __all__ = ["EPLSemSegFPNHead"]
 
@@ -19,19 +20,22 @@ class EPLSemSegFPNHead(EPLHeadMixin, SemSegFPNHead):
     """Detectron2's `SemSegFPNHead` (Panoptic FPN, arXiv 1901.02446) with the EPL terms."""
 
     @configurable
-    def __init__(self, *, epl: EPLLoss | None = None, **kwargs):
+    def __init__(
+        self, *, loss: nn.Module, epl: EPLLoss | None = None, extra_losses: ExtraLosses | None = None, **kwargs
+    ):
         """
         Args:
-            epl: the EPL terms; None gives the baseline.
+            loss, epl, extra_losses: see `EPLHeadMixin.set_losses`.
             kwargs: the arguments of `SemSegFPNHead`.
         """
         super().__init__(**kwargs)
-        self.loss = nn.CrossEntropyLoss(ignore_index=self.ignore_value)
-        self.epl = epl
+        self.set_losses(loss, epl, extra_losses)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        return {**super().from_config(cfg, input_shape), "epl": build_epl_loss(cfg)}
+        return {**super().from_config(cfg, input_shape), **cls.losses_from_config(cfg)}
 
-    def losses(self, predictions: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        return super().losses(predictions.float(), targets)  # as the baseline does under mixed precision
+    def losses(
+        self, predictions: torch.Tensor, targets: torch.Tensor, features: dict[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        return super().losses(predictions.float(), targets, features)  # as the baseline does under mixed precision

@@ -1,0 +1,7 @@
+"""The type that conversions pass on."""
+
+import torch
+
+__all__ = ["StateDict"]
+
+StateDict = dict[str, torch.Tensor]

@@ -1,0 +1,28 @@
+"""Checkpoints of torchvision's classification models."""
+
+from __future__ import annotations
+
+import re
+
+from .state_dict import StateDict
+
+__all__ = ["convert"]
+
+
+def convert(state_dict: StateDict) -> StateDict:
+    """`mobilenet_v2` -> backbone MobileNetV2; the 1280 convolution and the classifier are dropped."""
+    first_block = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
+    other_blocks = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
+    converted = {}
+    for name, tensor in state_dict.items():
+        if name.startswith(("features.18.", "classifier.")):
+            continue
+        if re.fullmatch(r"features\.0\.[01]\.\w+", name):
+            converted[f"backbone.{name}"] = tensor
+            continue
+        match = re.fullmatch(r"features\.(\d+)\.conv\.([\d.]+)\.(\w+)", name)
+        layers = first_block if match and match[1] == "1" else other_blocks
+        if match is None or match[2] not in layers:
+            raise ValueError(f"unexpected entry {name!r}: this is no state dict of torchvision's mobilenet_v2")
+        converted[f"backbone.features.{match[1]}.conv.{layers[match[2]]}.{match[3]}"] = tensor
+    return converted

@@ -3,6 +3,7 @@
 
 python train_net.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --num-gpus 4
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -11,6 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from epl_d2 import get_cfg
+from epl_d2.checkpoint.loading import load_weights
 from epl_d2.engine import Trainer, check_datasets, leave_process_group, prepare_config
 
 
@@ -30,7 +32,9 @@ def main(args):
     cfg = setup(args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        resumed = args.resume and checkpointer.has_checkpoint()
+        load_weights(model, checkpointer.get_checkpoint_file() if resumed else cfg.MODEL.WEIGHTS)
         results = Trainer.test(cfg, model)
     else:
         trainer = Trainer(cfg)

@@ -17,11 +17,19 @@ if find_spec("detectron2") is not None and not os.environ.get("EPL_D2_STANDALONE
 
     register_all_datasets()
 
-    __all__ = ["add_epl_config", "get_cfg", "modeling"]
+    __all__ = ["Predictor", "add_epl_config", "get_cfg", "modeling"]
+
+    def __getattr__(name: str):
+        if name == "Predictor":  # brings the trainer and the evaluator along
+            from .inference import Predictor
+
+            return Predictor
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 else:
 
     def __getattr__(name: str):
-        if name in ("add_epl_config", "get_cfg", "modeling"):
+        if name in ("Predictor", "add_epl_config", "get_cfg", "modeling"):
             raise ImportError(
                 f"epl_d2.{name} needs detectron2, which is not installed (see INSTALL.md) or which the environment "
                 "variable EPL_D2_STANDALONE switches off"

@@ -21,7 +21,13 @@ def add_epl_config(cfg: CN) -> None:
         # DeepLab's own default mines the hardest 20% of the pixels; the paper's baseline is plain cross entropy.
         cfg.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"
     _add_loss_config(cfg)
+    _add_extra_loss_config(cfg)
     _add_model_config(cfg)
+    _add_drn_config(cfg)
+    _add_criss_cross_config(cfg)
+    _add_wide_resnet_config(cfg)
+    _add_semseg_head_config(cfg)
+    _add_gscnn_config(cfg)
     _add_data_config(cfg)
     _add_solver_config(cfg)
     _add_test_config(cfg)
@@ -59,7 +65,45 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.LINE.FORMULATION = "official"
 
 
+def _add_extra_loss_config(cfg: CN) -> None:
+    # Losses that EPL is compared with (docs/comparison_losses.md). Any number of them can be on, beside EPL or without
+    # it; the loader computes the maps that they need.
+    cfg.MODEL.EXTRA_LOSSES = CN()
+    for name in ("GENERALIZED_DICE", "BOUNDARY", "ACTIVE_BOUNDARY", "LOVASZ"):
+        cfg.MODEL.EXTRA_LOSSES[name] = CN()
+        # Factor in the total loss; 0 leaves the loss out.
+        cfg.MODEL.EXTRA_LOSSES[name].WEIGHT = 0.0
+        # The weight is 0 before START_ITER and rises linearly during RAMP_ITERS iterations after it.
+        cfg.MODEL.EXTRA_LOSSES[name].START_ITER = 0
+        cfg.MODEL.EXTRA_LOSSES[name].RAMP_ITERS = 0
+    # Distance to the contour, in pixels, from which on a predicted boundary pixel counts fully.
+    cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.MAX_DISTANCE = 20.0
+    # Share of an image's pixels that are taken for its predicted boundary, at most.
+    cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.MAX_FRACTION = 0.01
+    # Share of the target that goes to the directions that do not lead to the contour.
+    cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.LABEL_SMOOTHING = 0.2
+    # True: the mean over the images' losses. False: one loss over the pixels of the whole batch.
+    cfg.MODEL.EXTRA_LOSSES.LOVASZ.PER_IMAGE = False
+
+    # MODEL.SEM_SEG_HEAD.LOSS_TYPE, the loss that EPL and the losses above are added to, may be "cross_entropy",
+    # "hard_pixel_mining" (Detectron2's: the hardest 20% of the pixels), "ohem", "label_relaxation" or "image_weighted"
+    # (GSCNN's, each image weights its classes by their rarity).
+    cfg.MODEL.SEM_SEG_HEAD.OHEM = CN()
+    # Pixels count whose true class has at most this probability ...
+    cfg.MODEL.SEM_SEG_HEAD.OHEM.THRESHOLD = 0.7
+    # ... and at least so many pixels of a process's batch.
+    cfg.MODEL.SEM_SEG_HEAD.OHEM.MIN_KEPT = 100000
+    # The pixel of rank MIN_KEPT is looked for at 1/FACTOR of the size, as in CCNet; 1 looks at every pixel.
+    cfg.MODEL.SEM_SEG_HEAD.OHEM.FACTOR = 8
+    cfg.MODEL.SEM_SEG_HEAD.LABEL_RELAXATION = CN()
+    # Pixels this near to another class may be of either.
+    cfg.MODEL.SEM_SEG_HEAD.LABEL_RELAXATION.BORDER = 1
+
+
 def _add_model_config(cfg: CN) -> None:
+    # Layout of the weights and with them of all features: "contiguous" or "channels_last", which is faster on CPUs with
+    # vector units and under mixed precision on GPUs. Results differ by rounding alone.
+    cfg.MODEL.MEMORY_FORMAT = "contiguous"
     # Factor of the auxiliary branch's cross entropy, in the models that have such a branch.
     cfg.MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT = 0.4
 
@@ -73,6 +117,73 @@ def _add_model_config(cfg: CN) -> None:
     # True: zero padding before the 1x1 expansion, as in the reference implementation of the paper's VOC models.
     # False: padding at the depthwise convolution, as in torchvision, whose weights were trained so.
     cfg.MODEL.MOBILENETV2.PAD_BEFORE_EXPANSION = True
+
+
+def _add_wide_resnet_config(cfg: CN) -> None:
+    cfg.MODEL.WIDE_RESNET38 = CN()
+    # Features to return, among "mod1" (stride 1), "mod2" (2), "mod3" (4) and "mod4" ... "mod7" (8).
+    cfg.MODEL.WIDE_RESNET38.OUT_FEATURES = ["mod2", "mod7"]
+    # "BN", "SyncBN", "FrozenBN", ...
+    cfg.MODEL.WIDE_RESNET38.NORM = "SyncBN"
+
+
+def _add_semseg_head_config(cfg: CN) -> None:
+    # The classifiers of EPLPSPHead and EPLPSAHead; CONVS_DIM are the channels of the main one.
+    # Share of its channels that a classifier drops in training.
+    cfg.MODEL.SEM_SEG_HEAD.DROPOUT = 0.1
+    # Feature of the auxiliary branch, which only training uses; "" for none. The main one is the last of IN_FEATURES.
+    cfg.MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE = ""
+    # Channels of the auxiliary classifier.
+    cfg.MODEL.SEM_SEG_HEAD.AUX_CONVS_DIM = 256
+
+    cfg.MODEL.PSP = CN()
+    # Cells per side of the grids over which the features are averaged.
+    cfg.MODEL.PSP.BINS = [1, 2, 3, 6]
+    # Channels of each grid.
+    cfg.MODEL.PSP.CHANNELS = 512
+
+    cfg.MODEL.PSA = CN()
+    # "collect", "distribute" or "bi-direction" (both).
+    cfg.MODEL.PSA.TYPE = "bi-direction"
+    # Channels of the features that are attended, in each direction.
+    cfg.MODEL.PSA.CHANNELS = 512
+    # The attention works at 1/SHRINK_FACTOR of the features' resolution.
+    cfg.MODEL.PSA.SHRINK_FACTOR = 2
+    # Height and width of the attention masks, odd numbers; parameters depend on them. [] takes those that reach across
+    # the whole crop: 59 for 465 pixels at stride 8, 71 for 561. A checkpoint fits the masks that it was trained with.
+    cfg.MODEL.PSA.MASK_SIZE = []
+
+
+def _add_drn_config(cfg: CN) -> None:
+    cfg.MODEL.DRN = CN()
+    # Features to return, among "layer0", "layer1" (stride 1), "layer2" (2), "layer3" (4), "layer4" ... "layer8" (8).
+    cfg.MODEL.DRN.OUT_FEATURES = ["layer3", "layer8"]
+    # "BN", "SyncBN", "FrozenBN", ...
+    cfg.MODEL.DRN.NORM = "SyncBN"
+
+
+def _add_criss_cross_config(cfg: CN) -> None:
+    cfg.MODEL.CC = CN()
+    # How often the attention is applied; 2 lets every pixel see every other.
+    cfg.MODEL.CC.RECURRENCE = 2
+    # Channels of the attention, a multiple of 8; 0 takes a quarter of its input's, as the reference does.
+    cfg.MODEL.CC.CHANNELS = 0
+    # Channels that are classified, in the main and in the auxiliary branch.
+    cfg.MODEL.CC.OUT_CHANNELS = 512
+
+
+def _add_gscnn_config(cfg: CN) -> None:
+    cfg.MODEL.GSCNN = CN()
+    # Features of the shape stream: the one that it begins with, then one for each gate.
+    cfg.MODEL.GSCNN.SHAPE_FEATURES = ["mod1", "mod3", "mod4", "mod7"]
+    # Channels of the stream at each gate.
+    cfg.MODEL.GSCNN.SHAPE_CHANNELS = [32, 16, 8]
+    # Factors of the losses beside the criterion; 0 leaves one out.
+    cfg.MODEL.GSCNN.EDGE_WEIGHT = 20.0
+    cfg.MODEL.GSCNN.ATTENTION_WEIGHT = 1.0
+    cfg.MODEL.GSCNN.DUAL_TASK_WEIGHT = 1.0
+    # False: class 0 has no contour of its own in the edge target, as in the reference implementation.
+    cfg.MODEL.GSCNN.EDGES_OF_ALL_CLASSES = False
 
 
 def _add_data_config(cfg: CN) -> None:
@@ -134,5 +245,24 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.BOUNDARY.TRIMAP = "label-change"
     # Keep the predictions of every evaluation as label-id PNGs below OUTPUT_DIR/inference.
     cfg.TEST.SAVE_PREDICTIONS = False
+    # Keep the counts of every single image (image_counts.npz), from which tools/run_grid.py computes paired intervals.
+    cfg.TEST.SAVE_IMAGE_COUNTS = False
     # Metric whose best value is kept as model_best.pth, e.g. "sem_seg/mIoU" or "sem_seg/BF@3px"; "" keeps none.
     cfg.TEST.BEST_CHECKPOINT_METRIC = ""
+
+    # Detectron2's TEST.AUG.ENABLED asks for the scales and, with its TEST.AUG.FLIP, for the mirrored images below; its
+    # MIN_SIZES and MAX_SIZE are not used. Probabilities are averaged, at the size of the ground truth.
+    cfg.TEST.AUG.SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    # Long side in pixels of an image at scale 1 (semseg: 512 for VOC, 2048 for Cityscapes); 0 keeps its own.
+    cfg.TEST.AUG.BASE_SIZE = 0
+    # Accumulate probabilities in float16: half the memory, and errors of about 0.001.
+    cfg.TEST.AUG.HALF = False
+    cfg.TEST.WINDOW = CN()
+    # Sliding windows instead of the whole image, with TEST.AUG or without.
+    cfg.TEST.WINDOW.ENABLED = False
+    # Height and width in pixels; [] is INPUT.CROP.SIZE. Images that are smaller are centred in the mean colour.
+    cfg.TEST.WINDOW.SIZE = []
+    # Step between windows as a part of their size, rounded up; the last window is flush with the edge.
+    cfg.TEST.WINDOW.STRIDE_FRACTION = 2 / 3
+    # Windows in one forward pass (and, with TEST.AUG.FLIP, as many mirrored ones): this bounds the memory.
+    cfg.TEST.WINDOW.BATCH = 4

@@ -9,11 +9,13 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from . import torchvision
+from . import ccnet, drn, gscnn, jfzhang95, mapillary, nvidia, semseg, timm, torchvision
 from .state_dict import StateDict
 
 __all__ = ["SOURCES", "convert_state_dict", "read_state_dict", "write_checkpoint"]
@@ -31,7 +33,8 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with _numpy_numbers_allowed():
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{path} is refused: it is no checkpoint of plain tensors (other objects could run code when they are "
@@ -46,6 +49,14 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
     if not tensors:
         raise ValueError(f"{path} holds no tensors; its keys begin with {list(content)[:5]}")
     return tensors
+
+
+def _numpy_numbers_allowed() -> AbstractContextManager:
+    """Lets `torch.load` read NumPy numbers, as which some projects keep their score beside the tensors."""
+    if not hasattr(torch.serialization, "safe_globals"):  # before PyTorch 2.5
+        return nullcontext()
+    types = [type(np.dtype(name)) for name in ("float32", "float64", "int64")]
+    return torch.serialization.safe_globals([np.core.multiarray.scalar, np.dtype, *types])
 
 
 def convert_state_dict(state_dict: StateDict, source: str) -> StateDict:
@@ -71,5 +82,13 @@ def write_checkpoint(state_dict: StateDict, path: str | os.PathLike) -> None:
 
 # What `tools/convert_checkpoint.py --from` takes: one module a project.
 SOURCES: dict[str, Callable[[StateDict], StateDict]] = {
+    "ccnet": ccnet.convert,
+    "drn": drn.convert,
+    "gscnn": gscnn.convert,
+    "jfzhang95": jfzhang95.convert,
+    "mapillary": mapillary.convert,
+    "nvidia": nvidia.convert,
+    "semseg": semseg.convert,
+    "timm": timm.convert,
     "torchvision": torchvision.convert,
 }

@@ -42,15 +42,27 @@ def read_image(path: str | Path, format: str = "RGB") -> np.ndarray:
     if format not in _IMAGE_FORMATS:
         raise ValueError(f"format is {format!r}, expected one of {_IMAGE_FORMATS}")
     with _open(path) as picture:
-        picture = _load(picture, path)
-        if picture.mode.startswith("I;16"):
-            gray = (np.asarray(picture) >> 8).astype(np.uint8)
-            return np.repeat(gray[:, :, None], 3, axis=2)
-        if picture.mode in ("I", "F"):
-            raise ValueError(f"{path}: photos of {picture.mode!r} pixels (32 bits) are not supported")
-        oriented = ImageOps.exif_transpose(picture)
-        pixels = np.asarray(oriented if oriented.mode == "RGB" else oriented.convert("RGB"))
+        pixels = picture_to_rgb(_load(picture, path), path)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if format == "BGR" else pixels
+
+
+def picture_to_rgb(picture: Image.Image, name: str | Path = "picture") -> np.ndarray:
+    """A Pillow picture as `read_image` gives it: uint8 [H, W, 3] in RGB.
+
+    Args:
+        picture: of any mode with at most 16 bits.
+        name: for messages.
+
+    Raises:
+        ValueError: its pixels have 32 bits.
+    """
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"{name}: photos of {picture.mode!r} pixels (32 bits) are not supported")
+    oriented = ImageOps.exif_transpose(picture)
+    if oriented.mode.startswith("I;16"):
+        gray = (np.asarray(oriented) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    return np.asarray(oriented if oriented.mode == "RGB" else oriented.convert("RGB"))
 
 
 def read_label(
@@ -149,7 +161,7 @@ def _open(path: str | Path) -> Image.Image:
         return Image.open(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error
 
 

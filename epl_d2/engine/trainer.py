@@ -15,6 +15,7 @@ from detectron2.utils import comm
 
 from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, set_start_iteration
 from epl_d2.evaluation import SemSegBoundaryEvaluator
+from epl_d2.modeling import with_test_time_protocol
 
 from .setup import with_working_norms
 
@@ -59,7 +60,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode):
-        return super().build_model(with_working_norms(cfg))
+        formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+        if cfg.MODEL.MEMORY_FORMAT not in formats:
+            raise ValueError(f"MODEL.MEMORY_FORMAT is {cfg.MODEL.MEMORY_FORMAT!r}; it may be one of {list(formats)}")
+        model = super().build_model(with_working_norms(cfg))
+        return model.to(memory_format=formats[cfg.MODEL.MEMORY_FORMAT])
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -95,6 +100,11 @@ class Trainer(DefaultTrainer):
         return build_sem_seg_test_loader(cfg, dataset_name)
 
     @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None):
+        """Evaluate `model` with the protocol of TEST.AUG and TEST.WINDOW."""
+        return super().test(cfg, with_test_time_protocol(cfg, model), evaluators)
+
+    @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> SemSegBoundaryEvaluator:
         folder = "inference" if len(cfg.DATASETS.TEST) == 1 else os.path.join("inference", dataset_name)
         return SemSegBoundaryEvaluator(
@@ -107,4 +117,5 @@ class Trainer(DefaultTrainer):
             ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,
             trimap=cfg.TEST.BOUNDARY.TRIMAP,
             save_predictions=cfg.TEST.SAVE_PREDICTIONS,
+            save_image_counts=cfg.TEST.SAVE_IMAGE_COUNTS,
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import compiled, count_ones
+from ..compilation import compiled, count_ones
 
 _CLASSES_AT_ONCE = 32  # bounds the bit planes to 16 MiB for a 1024 x 2048 pair, whatever the number of classes
 

@@ -165,8 +165,7 @@ class BoundaryStatistics:
         """
         counts = self._counts
         totals, matched = counts["contour_totals"], counts["contour_matched"]
-        f_per_class = _f_measure(totals, matched)
-        f_per_class[(totals == 0).all(axis=0)] = np.nan
+        f_per_class = f_measure(totals, matched)
         images = counts["images"]
         davis = counts["davis_sums"] / _F_UNIT / images if images else np.full(f_per_class.shape, np.nan)
         per_class = {
@@ -209,8 +208,7 @@ class BoundaryStatistics:
         common = (masked, truth, self.num_classes, self._widths, self._void)
         zero = self.ignore_mode == "zero"
         totals, matched = match_contours(*common, zero)
-        f = _f_measure(totals, matched)
-        f[(totals == 0).all(axis=0)] = 1.0
+        f = np.nan_to_num(f_measure(totals, matched), nan=1.0)
         return {
             "images": np.ones((), np.int64),
             "confusion": confusion,
@@ -244,13 +242,19 @@ class BoundaryStatistics:
         return f"{name} holds ids outside the classes: {ids}; ids may be 0..{self.num_classes - 1}{ignored}"
 
 
-def _f_measure(totals: np.ndarray, matched: np.ndarray) -> np.ndarray:
-    """F = 2PR / (P + R) [K,D] from contour pixels [2,K] and matched ones [2,K,D]; 0 where P + R is 0."""
+def f_measure(totals: np.ndarray, matched: np.ndarray) -> np.ndarray:
+    """F = 2PR / (P + R) [K,...,D] from contour pixels [2,K,...] and matched ones [2,K,...,D].
+
+    0 where P + R is 0, NaN where neither prediction nor target has contour pixels.
+    """
     shape = matched.shape[1:]
+    neither = (totals == 0).all(axis=0)
     totals = np.broadcast_to(totals[..., None], matched.shape)
     precision, recall = np.divide(matched, totals, out=np.zeros(matched.shape), where=totals > 0)
     total = precision + recall
-    return np.divide(2 * precision * recall, total, out=np.zeros(shape), where=total > 0)
+    f = np.divide(2 * precision * recall, total, out=np.zeros(shape), where=total > 0)
+    f[neither] = np.nan
+    return f
 
 
 def _size(labels: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import compiled
+from ..compilation import compiled
 
 
 @compiled

@@ -22,7 +22,7 @@ import itertools
 
 import numpy as np
 
-from .compilation import compiled, count_ones, lowest_bit, zeros_above
+from ..compilation import compiled, count_ones, lowest_bit, zeros_above
 from .distances import far_seeds, spread_square_distances
 
 _CLASSES_AT_ONCE = 32  # bounds the bit planes to 16 MiB for a 1024 x 2048 pair, whatever the number of classes

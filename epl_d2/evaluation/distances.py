@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compilation import compiled
+from ..compilation import compiled
 
 
 def far_seeds(shape: tuple[int, int], limit: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from epl_d2.data.label_io import read_label
 
 from .boundary_statistics import BoundaryStatistics
+from .image_counts import IMAGE_COUNTS_FILE, write_image_counts
 from .prediction_folders import usable_cores
 from .report import (
     check_report_widths,
@@ -54,6 +55,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         trimap: str = "label-change",
         num_workers: int | None = None,
         save_predictions: bool = False,
+        save_image_counts: bool = False,
     ) -> None:
         """
         Args:
@@ -67,6 +69,8 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             num_workers: threads that count; by default one for each core of this process, at most 4.
             save_predictions: write the predicted ids to ``output_dir/predictions``, as PNGs named like the images; for
                 Cityscapes also the label ids to ``output_dir/submission``. Images without a label are then only saved.
+            save_image_counts: write the counts of every single image to ``output_dir/image_counts.npz``, from which
+                :mod:`epl_d2.evaluation.image_counts` computes paired intervals.
 
         Raises:
             ValueError: the metadata lacks what is needed, or an argument is none of these.
@@ -84,11 +88,13 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._class_names: Sequence[str] = classes or [str(label) for label in range(num_classes)]
         if ignore_value is None:
             ignore_value = self._metadata.get("ignore_label", 255)
-        if save_predictions and output_dir is None:
-            raise ValueError("save_predictions needs an output_dir")
+        for argument, given in (("save_predictions", save_predictions), ("save_image_counts", save_image_counts)):
+            if given and output_dir is None:
+                raise ValueError(f"{argument} needs an output_dir")
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got {num_workers}")
         self._save_predictions = save_predictions
+        self._save_image_counts = save_image_counts
         self._statistics = BoundaryStatistics(len(self._class_names), widths, ignore_value, ignore_mode, trimap)
         self._report_widths = check_report_widths(report_widths, self._statistics.widths)
         self._num_workers = num_workers or min(4, max(1, usable_cores() // comm.get_local_size()))
@@ -102,6 +108,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._statistics = self._statistics.empty_copy()
         self._lock = threading.Lock()
         self._saved: set[str] = set()
+        self._image_counts: dict[str, dict[str, np.ndarray]] = {}
         self._executor = ThreadPoolExecutor(self._num_workers, thread_name_prefix="boundary-evaluation")
         # Compiles the kernels (or loads them from disk) while the model works on the first image.
         self._pending.append(self._executor.submit(_warm_up, self._statistics.empty_copy()))
@@ -144,12 +151,13 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             self._pending.popleft().result()
         self._stop()
         if self._distributed:
-            gathered = comm.gather(self._statistics)
+            gathered = comm.gather((self._statistics, self._image_counts))
             if not comm.is_main_process():
                 return None
             self._statistics = self._statistics.empty_copy()
-            for statistics in gathered:
+            for statistics, image_counts in gathered:
                 self._statistics.merge(statistics)
+                self._image_counts.update(image_counts)
         if self._statistics.num_images == 0:
             self._logger.warning("no image of %s was evaluated: all scores are NaN", self._dataset_name)
         record = curves_record(self._statistics, self._class_names, self._dataset_name)
@@ -157,6 +165,9 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._logger.info("%s, %d images, percent:\n%s", self._dataset_name, self._statistics.num_images, table)
         if self._output_dir is not None:
             write_report(self._output_dir, record, self._report_widths)
+            if self._image_counts:
+                file = Path(self._output_dir, IMAGE_COUNTS_FILE)
+                write_image_counts(file, self._image_counts, self._statistics.widths)
         return OrderedDict(sem_seg=flat_scores(self._statistics, self._class_names, self._report_widths))
 
     def _record(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +206,8 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             raise ValueError(f"{label_file}: {error} (prediction for {image})") from error
         with self._lock:
             self._statistics.merge(statistics)
+            if self._save_image_counts:
+                self._image_counts[image] = statistics.counts
 
     def _save(self, image: str, prediction: np.ndarray) -> None:
         """Write the class ids and, for Cityscapes, the label ids under a name that its evaluation server takes."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .compilation import compiled
+from ..compilation import compiled
 from .distances import far_seeds, spread_square_distances
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .arguments import check_field, check_integer, check_labels, check_weight
 from .line import check_line_arguments, line_loss
 from .point import check_point_arguments, point_loss
+from .schedule import ramp
 
 
 class EPLLoss(nn.Module):
@@ -115,11 +116,7 @@ class EPLLoss(nn.Module):
 
     def schedule(self, iteration: int | None) -> float:
         """The share of the weights that counts at an iteration, from 0 to 1."""
-        if iteration is None:
-            return 1.0
-        if iteration < self.start_iter:
-            return 0.0
-        return min(1.0, (iteration - self.start_iter + 1) / max(1, self.ramp_iters))
+        return ramp(iteration, self.start_iter, self.ramp_iters)
 
     def at_stride(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``[N, K, h, w]`` and labels ``[N, h, w]`` on the grid of 1/stride of the labels' size, rounded up."""

@@ -1,25 +1,25 @@
-"""The point loss and its gradient on a CPU, in one sweep over the image.
+"""The point loss and its gradient on a CPU, in one compiled sweep over the image.
 
 The energy is linear, E(y) - E(p) = E(y - p), so one residual field D = y - p is convolved. The two opposite rays of
 an axis see the same windows, each window W(u) once from its first pixel u and once from its last: with c(u) the
-number of those two that take part, the cost is sum c |W|^q, and its gradient by D is the adjoint window sum of
-q c |W|^(q-1) sign(W). The cost is homogeneous of degree q, thus <D, gradient> / q: no other sum is needed.
+number of those two that take part, the cost is sum c |W|^q, and its gradient G by D is the adjoint window sum of
+q c |W|^(q-1) sign(W). The cost is homogeneous of degree q, thus <D, G> / q: no other sum is needed.
 
-The sweep goes over tiles of image rows, and within a tile over blocks of classes that stay in the cache, and replaces
-p by the gradient in place: the extra memory is one tensor like the logits and about one tile.
+A job is a strip of rows of one image with all its classes, so that the way back through softmax, p (G - <p, G>), is
+part of it and the gradient can replace p. The rows that neighbouring strips share are copied before the start. The extra
+memory is one tensor like the logits, and the gradient of one strip a thread.
 
-Shape shorthand in this module: N images, K classes, H x W pixels, R rows of a tile, B classes of a block, halo: how
-many pixels around a tile its gradient depends on.
+Shape shorthand in this module: N images, K classes, H x W pixels, A axes, R rows of a strip, T threads, r radius, q
+reach of a window (its taps - 1).
 """
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .potential import Axis, along, axes_of, crop, fold, replicate, windows
-
-# For each thread. About ten tensors of a block are in use at a time, and should fit the cache of a core.
-_BLOCK_BYTES = 1 << 18
+from ..compilation import compiled
+from .strips import add, clear, copy, encode, field_sums, fill_margins, fold_margins, geometry, strip_rows
+from .threads import count_threads, run_jobs
 
 
 def point_loss_and_gradient(
@@ -35,124 +35,165 @@ def point_loss_and_gradient(
     """Value and gradient by the logits ``[N, K, H, W]`` of `reference.point_loss`, in its precision."""
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     n, k, h, w = logits.shape
-    valid = labels != ignore_value
-    count = int(valid.sum())
+    codes = encode(labels, k, ignore_value)
+    count = int(codes.count_nonzero())
     if count == 0:
         return logits.new_zeros((), dtype=dtype), torch.zeros_like(logits) if need_gradient else None
-    classes = torch.where(valid, labels.long(), 0).unsqueeze(1)
-    weight = valid.to(dtype).unsqueeze(1)
     p = logits.softmax(dim=1, dtype=dtype).contiguous()
-    if count < valid.numel():
-        p *= weight
 
-    slope = _Slope(kernel_size // 2, splitter, convolution, norm, terms=count * k)
-    halo = slope.halo
-    room = _BLOCK_BYTES * torch.get_num_threads() // (n * w * p.element_size())
-    rows = max(4 * halo, 16, min(room, -(-h // 4)))
-    block = max(1, room // rows)
-    codes = torch.where(valid, labels.long(), k).unsqueeze(1).to(torch.int32)
-    codes = F.pad(codes, (0, 0, halo, halo), value=k)
-    padded_weight = F.pad(weight, (halo, halo, halo, halo))
-    value = torch.zeros((), dtype=torch.float64)
-    above = p[:, :, :0]
-    for top in range(0, h, rows):
-        bottom = min(top + rows, h)
-        end = min(bottom + halo, h)
-        tile = p[:, :, top:bottom]
-        gradient = torch.empty_like(tile)
-        inner = weight.new_zeros(n, 1, bottom - top, w)
-        slope.prepare(padded_weight[:, :, top : bottom + 2 * halo], first=top == 0, last=bottom == h)
-        slab_rows = bottom - top + 2 * halo
-        missing = halo - above.shape[2], bottom + halo - end
-        for begin in range(0, k, block):
-            # The residual y - p of a block, its halo, and replicas of the edge of the image beyond it.
-            ids = torch.arange(begin, min(begin + block, k), dtype=torch.int32)[:, None, None]
-            slab = p.new_empty(n, len(ids), slab_rows, w + 2 * halo)
-            known = slab[:, :, missing[0] : slab_rows - missing[1], halo : halo + w]
-            torch.eq(codes[:, :, top + missing[0] : top + slab_rows - missing[1]], ids, out=known)
-            part = slice(begin, begin + len(ids))
-            known[:, :, : above.shape[2]] -= above[:, part]
-            known[:, :, above.shape[2] :] -= p[:, part, top:end]
-            replicate(slab, halo, *missing)
-            slope(slab, out=gradient[:, part])
-            inner += (crop(slab, halo, halo) * gradient[:, part]).sum(dim=1, keepdim=True)
-        value -= inner.sum(dtype=torch.float64) / slope.power
-        if need_gradient:
-            above = p[:, :, max(0, bottom - halo) : bottom].clone()
-            # Back through softmax, p (G - <p, G>), where <p, G> = <y, G> - <y - p, G>.
-            rest = slice(top, bottom)
-            inner -= gradient.gather(1, classes[:, :, rest]).mul_(weight[:, :, rest])
-            tile *= gradient.add_(inner)
-        else:
-            above = p[:, :, max(0, bottom - halo) : bottom]
-    return value.to(dtype), p.to(logits.dtype) if need_gradient else None
+    radius, box = kernel_size // 2, convolution == "standard"
+    axes, origins, taps = geometry(radius, splitter, box)
+    power = 1 if norm == "l1" else 2
+    unit = (radius + 1) / taps**2 if box else 1.0
+    scale = -power * unit**power / (count * k * origins.shape[0] * origins.shape[1])
+
+    reach, pitch = taps - 1, w + 2 * radius
+    rows = strip_rows(pitch, taps, h)
+    tops = torch.arange(0, h, rows)[:, None]
+    shared = torch.cat((tops - reach + torch.arange(reach), tops + rows + torch.arange(reach)), dim=1)
+    edges = p.index_select(2, shared.clamp(0, h - 1).flatten())
+    jobs = n * len(tops)
+    threads = count_threads(jobs)
+    strips = p.new_zeros(threads, 7 + len(axes), (rows + 2 * (reach + radius)) * pitch + 2 * taps)
+    gradients = p.new_empty(threads, k + 2, rows, w)
+    values = np.zeros(jobs)
+    tensors = (tensor.numpy() for tensor in (p, edges, codes, strips, gradients))
+    scale = strips.numpy().dtype.type(scale)
+    run_jobs(_sweep, jobs, *tensors, values, axes, origins, taps, power, scale, rows, need_gradient)
+    return torch.tensor(-values.sum() / power, dtype=dtype), p.to(logits.dtype) if need_gradient else None
 
 
-class _Slope:
-    """The gradient G of the cost by the probabilities, for one block of a tile at a time."""
+@compiled
+def _sweep(
+    slot, job, p, edges, codes, strips, gradients, values, axes, origins, taps, power, scale, rows, need_gradient
+):
+    """Add up the cost of one strip, and replace p by the gradient there.
 
-    def __init__(self, radius: int, splitter: str, convolution: str, norm: str, terms: int) -> None:
-        self.radius = radius
-        self.power = 1 if norm == "l1" else 2
-        self.standard = convolution == "standard"
-        self.axes = axes_of(splitter)
-        self.halo = 2 * radius if self.standard else radius
-        directions = 1 if self.standard else 2 * len(self.axes)
-        unit = (radius + 1) / (2 * radius + 1) ** 2 if self.standard else 1.0
-        self.scale = -self.power * unit**self.power / (terms * directions)
-        self.margined: dict[tuple, Tensor] = {}
+    Args:
+        p: ``[N, K, H, W]``. edges: the q rows above and the q rows below each strip, ``[N, K, strips * 2 q, W]``.
+        codes: ``[N, H, W]``, class + 1, or 0 for pixels that take no part.
+        strips, gradients: scratch, ``[T, 7 + A, ...]`` and ``[T, K + 2, R, W]``; the former zeros.
+        values: <D, G> of each job.
+        axes, origins, taps: see `strips.geometry`.
+        scale: factor of the gradient by D; negative, to make it the gradient by p.
+    """
+    classes, height, width = p.shape[1:]
+    box = origins.shape[1] == 1
+    reach = taps - 1
+    radius = reach // 2 if box else reach
+    pitch = width + 2 * radius
+    image, strip = divmod(job, -(-height // rows))
+    top = strip * rows
+    deep = min(rows, height - top)
+    above = radius if top == 0 else 0
+    below = radius if top + deep == height else 0
+    own, codes = strips[slot], codes[image]
+    residual, field, slope, total = own[0], own[1], own[2], own[3]
+    spares = own[4], own[5], own[6]
+    origin = taps + (reach + radius) * pitch  # of the row ``top`` in ``slope``
+    clear(slope)
+    for a in range(len(axes)):
+        _weigh(codes, origins[a], top - reach, deep + reach, radius, scale, own[7 + a])
 
-    def prepare(self, valid: Tensor, first: bool, last: bool) -> None:
-        """Set the tile.
+    gradient, dot, inner = gradients[slot], gradients[slot, classes], gradients[slot, classes + 1]
+    for i in range(deep):
+        clear(dot[i])
+        clear(inner[i])
+    for k in range(classes):
+        plane, edge = p[image, k], edges[image, k, 2 * reach * strip : 2 * reach * (strip + 1)]
+        for i in range(deep + 2 * reach):
+            y = min(max(top - reach + i, 0), height - 1)
+            near = plane[y]
+            if i < reach:
+                near = edge[i]
+            elif i >= reach + deep:
+                near = edge[i - deep]
+            row = residual[i * pitch : (i + 1) * pitch]
+            _subtract(codes[y], k + 1, near, row[radius : radius + width])
+            fill_margins(row, radius, width, True)
 
-        Args:
-            valid: ``[N, 1, R + 2 halo, W + 2 halo]``: 1 for pixels that take part, 0 for others and beyond the image.
-            first, last: whether the tile holds the first, the last row of the image.
-        """
-        self.edges = first, last
-        valid = valid * self.scale
-        if self.standard:
-            self.weights = [crop(valid, self.radius, self.radius)]
-        else:
-            parts = (along(crop(valid, *self._unused(axis)), axis, self.radius) for axis in self.axes)
-            self.weights = [near + far for near, far in parts]
+        clear(total)
+        for a in range(len(axes)):
+            down = axes[a, 0] > 0
+            skipped = 0 if down else reach
+            number = (deep + reach - skipped) * pitch
+            field_sums(residual[skipped * pitch :], number // pitch, pitch, axes[a], taps, box, field, spares)
+            weight = own[7 + a, skipped * pitch :]
+            _differentiate(field, weight, number, power, slope[origin + (skipped - reach) * pitch :])
+            higher, lower = (above, below) if down else (0, 0)
+            if not down:
+                clear(slope[origin - reach : origin])
+            number = deep + higher + lower
+            start = origin - higher * pitch - reach * (axes[a, 0] * pitch + axes[a, 1])
+            field_sums(slope[start:], number, pitch, axes[a], taps, box, field, spares)
+            add(total[(radius - higher) * pitch :], field, number * pitch)
+        for i in range(radius - above, radius + deep + below):
+            fold_margins(total[i * pitch : (i + 1) * pitch], radius, width)
+        for i in range(above):
+            add(total[radius * pitch :], total[i * pitch :], pitch)
+        for i in range(below):
+            add(total[(radius + deep - 1) * pitch :], total[(radius + deep + i) * pitch :], pitch)
 
-    def __call__(self, slab: Tensor, out: Tensor) -> None:
-        """Write the gradient by the probabilities in the middle of a slab.
+        for i in range(deep):
+            start = (radius + i) * pitch + radius
+            mine = total[start : start + width]
+            copy(mine, width, gradient[k, i])
+            start = (reach + i) * pitch + radius
+            _multiply_add(dot[i], residual[start : start + width], mine)
+            _multiply_add(inner[i], plane[top + i], mine)
 
-        Args:
-            slab: the residual, ``[N, B, R + 2 halo, W + 2 halo]``, replicated beyond the image.
-            out: ``[N, B, R, W]``.
-        """
-        halo, radius = self.halo, self.radius
-        if self.standard:
-            field = self._through(slab, ((0, 1), (1, 0)), 2 * radius + 1, self.weights[0])
-            out.copy_(fold(field, halo, halo, *self.edges))
-            return
-        total = None
-        for axis, weight in zip(self.axes, self.weights, strict=True):
-            field = self._through(crop(slab, *self._unused(axis)), (axis,), radius + 1, weight)
-            field = fold(field, abs(axis[0]) * halo, abs(axis[1]) * halo, *self.edges)
-            total = field if total is None else torch.add(total, field, out=out)
+    value = 0.0
+    for i in range(deep):
+        for x in range(width):
+            value += dot[i, x]
+    values[job] = value
+    if need_gradient:
+        for k in range(classes):
+            for i in range(deep):
+                _through_softmax(p[image, k, top + i], gradient[k, i], inner[i], codes[top + i])
 
-    def _unused(self, axis: Axis) -> tuple[int, int]:
-        """Rows and columns of the halo that an axis does not reach."""
-        return self.halo * (1 - abs(axis[0])), self.halo * (1 - abs(axis[1]))
 
-    def _through(self, field: Tensor, axes: tuple[Axis, ...], taps: int, weight: Tensor) -> Tensor:
-        """Window sums along the axes, the cost's slope there, and the adjoint window sums back to the field."""
-        for axis in axes:
-            field = windows(field, axis, taps)
-        if self.power == 1:
-            field = field.sign()
-        rows = (taps - 1) * any(dy for dy, _ in axes)
-        columns = (taps - 1) * any(dx for _, dx in axes)
-        key = (axes, field.shape)
-        if key not in self.margined:
-            n, k, h, w = field.shape
-            self.margined[key] = field.new_zeros(n, k, h + 2 * rows, w + 2 * columns)
-        padded = self.margined[key]
-        torch.mul(field, weight, out=crop(padded, rows, columns))
-        for axis in axes:
-            padded = windows(padded, axis, taps)
-        return padded
+@compiled
+def _weigh(codes, origins, first, number, radius, scale, out):
+    """``scale`` times how many pixels that take part have each window as their ray; ``first``: row of windows."""
+    height, width = codes.shape
+    pitch = width + 2 * radius
+    clear(out)
+    for i in range(number):
+        for d in range(len(origins)):
+            y = first + i - origins[d, 0]
+            if 0 <= y < height:
+                start = i * pitch + radius + origins[d, 1]
+                row, here = out[start : start + width], codes[y]
+                for x in range(width):
+                    row[x] += scale if here[x] else 0 * scale
+
+
+@compiled
+def _subtract(codes, code, p, out):
+    for x in range(len(out)):
+        y = p[x] * 0 if codes[x] != code else p[x] * 0 + 1
+        out[x] = y - p[x] if codes[x] else p[x] * 0
+
+
+@compiled
+def _differentiate(field, weight, number, power, out):
+    if power == 2:
+        for i in range(number):
+            out[i] = field[i] * weight[i]
+    else:
+        for i in range(number):
+            out[i] = weight[i] if field[i] > 0 else -weight[i] if field[i] < 0 else field[i] * 0
+
+
+@compiled
+def _multiply_add(total, first, second):
+    for x in range(len(total)):
+        total[x] += first[x] * second[x]
+
+
+@compiled
+def _through_softmax(p, gradient, inner, codes):
+    """Replace p by p (G - <p, G>), or 0 where no part is taken."""
+    for x in range(len(p)):
+        p[x] = p[x] * (gradient[x] - inner[x]) if codes[x] else 0 * gradient[x]

@@ -1,15 +1,36 @@
 """Backbones and semantic segmentation heads, registered with Detectron2."""
 
-from .backbone import MobileNetV2
+from .backbone import DRN, MobileNetV2, WideResNet38, build_ccnet_resnet_backbone
 from .epl import build_epl_loss
-from .meta_arch import EPLSemanticSegmentor
-from .sem_seg_head import EPLDeepLabV3Head, EPLDeepLabV3PlusHead, EPLSemSegFPNHead
+from .meta_arch import EPLSemanticSegmentor, SemanticSegmentorWithTTA, with_test_time_protocol
+from .sem_seg_head import (
+    EPLCCHead,
+    EPLDeepLabV3Head,
+    EPLDeepLabV3PlusHead,
+    EPLGSCNNHead,
+    EPLNVIDIADeepLabV3PlusHead,
+    EPLPSAHead,
+    EPLPSPHead,
+    EPLPyTorchDeepLabHead,
+    EPLSemSegFPNHead,
+)
 
 __all__ = [
+    "DRN",
+    "EPLCCHead",
     "EPLDeepLabV3Head",
     "EPLDeepLabV3PlusHead",
+    "EPLGSCNNHead",
+    "EPLNVIDIADeepLabV3PlusHead",
+    "EPLPSAHead",
+    "EPLPSPHead",
+    "EPLPyTorchDeepLabHead",
     "EPLSemSegFPNHead",
     "EPLSemanticSegmentor",
     "MobileNetV2",
+    "SemanticSegmentorWithTTA",
+    "WideResNet38",
+    "build_ccnet_resnet_backbone",
     "build_epl_loss",
+    "with_test_time_protocol",
 ]

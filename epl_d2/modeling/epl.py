@@ -152,7 +152,7 @@ class EPLHeadMixin:
         if self.epl is not None:
             losses.update(self.epl(logits, targets, iteration=_current_iteration()))
         if self.extra_losses is not None:
-            losses.update(self.extra_losses(logits, targets, features))
+            losses.update(self.extra_losses(logits, targets, features, iteration=_current_iteration()))
         return losses
 
 

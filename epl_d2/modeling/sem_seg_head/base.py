@@ -63,8 +63,10 @@ class EPLSemSegHead(EPLHeadMixin, nn.Module):
         }
 
 
-def select_features(input_shape: dict[str, ShapeSpec], names: list[str]) -> dict[str, ShapeSpec]:
-    """The shapes of the features `names` (MODEL.SEM_SEG_HEAD.IN_FEATURES), in that order.
+def select_features(
+    input_shape: dict[str, ShapeSpec], names: list[str], key: str = "MODEL.SEM_SEG_HEAD.IN_FEATURES"
+) -> dict[str, ShapeSpec]:
+    """The shapes of the features `names`, which the config holds under `key`, in that order.
 
     Raises:
         ValueError: the backbone has no such feature.
@@ -72,7 +74,7 @@ def select_features(input_shape: dict[str, ShapeSpec], names: list[str]) -> dict
     missing = [name for name in names if name not in input_shape]
     if missing:
         raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.IN_FEATURES is {list(names)}, but the backbone has no {', '.join(missing)}; "
+            f"{key} is {list(names)}, but the backbone has no {', '.join(missing)}; "
             f"it has {', '.join(input_shape)}"
         )
     return {name: input_shape[name] for name in names}

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from epl_d2.evaluation.compilation import compiled, count_ones, lowest_bit, zeros_above
+from epl_d2.compilation import compiled, count_ones, lowest_bit, zeros_above
 
 
 @compiled

@@ -1,0 +1,270 @@
+#!/usr/bin/env python
+"""Segment images, folders, videos or a camera's pictures with a trained model.
+
+    python demo/demo.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --weights model_final.pth \\
+        --input street.jpg frames/ 'more/*.png' --output segmented
+
+Each kind of result has a folder: segmented/overlay (colours over the picture, with the names of the classes),
+segmented/contours, segmented/ids (class ids, as tools/evaluate_predictions.py reads them). Test-time augmentation and
+sliding windows are options of the config:
+
+    python demo/demo.py --config-file ... --weights ... --video drive.mp4 --output segmented --overlay --ids \\
+        --opts TEST.AUG.ENABLED True TEST.WINDOW.ENABLED True
+
+A camera is shown in a window until q is pressed, or recorded until Ctrl-C with --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from epl_d2.data.datasets.layout import files_by_stem
+from epl_d2.data.label_io import read_image
+from epl_d2.evaluation.report import write_whole
+from epl_d2.inference import Predictor, draw_labels
+from epl_d2.inference.overlap import WriteBehind, read_ahead
+from epl_d2.inference.video import VideoReader, VideoWriter
+from epl_d2.visualization import write_png
+
+TEST_WRITE = 2**20  # bytes
+
+
+def main() -> int:
+    args = parse_arguments()
+    try:
+        images = find_images(args.input)
+        videos = name_videos(args.video)
+        if args.output:
+            check_output(args.output, args.kinds)
+        predictor = Predictor.from_config(args.config_file, args.weights, args.opts, args.device)
+        demo = Demo(predictor, args.output, args.kinds, args.legend)
+        demo.segment_images(images)
+        for name, path in videos.items():
+            demo.segment_video(path, name)
+        if args.webcam is not None:
+            demo.record_camera(args.webcam) if args.output else demo.show_camera(args.webcam)
+    except (OSError, ValueError, KeyError, cv2.error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if args.output:
+        print(f"{demo.images} images and {demo.videos} videos in {', '.join(str(args.output / k) for k in args.kinds)}")
+    if demo.failures:
+        print(f"{len(demo.failures)} could not be read or segmented:", file=sys.stderr)
+        print("\n".join(f"  {failure}" for failure in demo.failures), file=sys.stderr)
+    return 1 if demo.failures else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="config of the model, one of configs/*/*.yaml")
+    parser.add_argument("--weights", help="checkpoint of the trained model; default: the config's MODEL.WEIGHTS")
+    parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, folders or quoted patterns")
+    parser.add_argument("--video", nargs="+", default=[], type=Path, metavar="PATH", help="video files")
+    parser.add_argument("--webcam", metavar="CAMERA", help="number of a camera, such as 0, or address of a stream")
+    parser.add_argument("--output", type=Path, help="folder for the results; only a camera does without")
+    parser.add_argument("--overlay", action="store_true", help="write colours over the picture (the default)")
+    parser.add_argument("--contours", action="store_true", help="write the contours of the classes")
+    parser.add_argument("--ids", action="store_true", help="write class ids as PNG files")
+    parser.add_argument("--no-legend", dest="legend", action="store_false", help="no class names below the pictures")
+    parser.add_argument("--device", help='"cpu", "cuda", "cuda:1"; default: the config\'s, or the CPU without CUDA')
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config options, KEY VALUE ...")
+    args = parser.parse_args()
+    if not (args.input or args.video or args.webcam is not None):
+        parser.error("nothing to segment: give --input, --video or --webcam")
+    if not args.output and (args.input or args.video):
+        parser.error("--output is missing")
+    args.kinds = [kind for kind in ("overlay", "contours", "ids") if getattr(args, kind)] or ["overlay"]
+    return args
+
+
+def find_images(inputs: Sequence[str]) -> dict[str, str]:
+    """The images that paths, folders and patterns name: {name of the result: path}.
+
+    Raises:
+        FileNotFoundError: a folder or pattern gives no image.
+        ValueError: the results of two images would have one name.
+    """
+    images: dict[str, str] = {}
+    for given in inputs:
+        if os.path.isdir(given):
+            found = files_by_stem(given, recursive=True)
+        else:
+            paths = [given] if os.path.exists(given) or not glob.has_magic(given) else glob.glob(given, recursive=True)
+            found = {}
+            for path in sorted(path for path in paths if not os.path.isdir(path)):
+                add(found, Path(path).stem, path)
+        if not found:
+            raise FileNotFoundError(f"--input {given}: there are no images")
+        for name, path in found.items():
+            add(images, name, path)
+    return images
+
+
+def name_videos(paths: Sequence[Path]) -> dict[str, Path]:
+    videos: dict[str, Path] = {}
+    for path in paths:
+        add(videos, path.stem, path)
+    return videos
+
+
+def add(named: dict, name: str, path: str | Path) -> None:
+    if named.setdefault(name, path) != path:
+        raise ValueError(f"the results of {named[name]} and {path} would have one name, {name}")
+
+
+def check_output(folder: Path, kinds: Sequence[str]) -> None:
+    """Make the folders and write a test file, so that a full disk is not first noticed after an hour.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    try:
+        for kind in kinds:
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".test-", buffering=0) as file:
+            file.write(bytes(TEST_WRITE))
+            file.write(b"end")  # the first write may have been cut short without an error
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write to the output folder: {error.strerror}", str(folder)) from error
+
+
+class Demo:
+    """Runs a predictor over pictures; a thread reads ahead, another draws and writes."""
+
+    def __init__(self, predictor: Predictor, output: Path | None, kinds: Sequence[str], legend: bool):
+        self.predictor = predictor
+        self.output = output
+        self.kinds = kinds
+        self.legend = legend
+        self.images = 0
+        self.videos = 0
+        self.failures: list[str] = []
+
+    def segment_images(self, images: dict[str, str]) -> None:
+        """Unreadable ones are noted in `failures`."""
+        if not images:
+            return
+        loaded = read_ahead(read_all(images))
+        with WriteBehind() as writer, closing(loaded):
+            for name, picture in tqdm(loaded, total=len(images), unit="image", disable=None):
+                if isinstance(picture, Exception):
+                    self.failures.append(str(picture))
+                    continue
+                result = self.predictor(picture)
+                writer.submit(self.write_image, name, result.image, result.labels)
+                self.images += 1
+
+    def segment_video(self, source: Path | int | str, name: str, ahead: int = 4) -> None:
+        """Unreadable ones are noted in `failures`."""
+        try:
+            reader = VideoReader(source)
+        except (FileNotFoundError, ValueError) as error:
+            self.failures.append(str(error))
+            return
+        videos = {
+            kind: VideoWriter(self.output / kind / f"{name}.mp4", reader.rate) for kind in self.kinds if kind != "ids"
+        }
+        frames = read_ahead(reader, ahead)
+        count = 0
+        try:
+            with WriteBehind() as writer, closing(frames):
+                try:
+                    for frame in tqdm(frames, desc=name, total=reader.announced, unit="frame", disable=None):
+                        result = self.predictor(frame)
+                        writer.submit(self.write_frame, videos, name, count, result.image, result.labels)
+                        count += 1
+                except KeyboardInterrupt:
+                    if reader.announced is not None:  # else it has no end of its own, and this is the way to end it
+                        raise
+            for video in videos.values():
+                video.finish()
+            self.videos += 1
+            if reader.announced is not None and count < reader.announced:
+                self.failures.append(f"{source}: only {count} of {reader.announced} frames are readable")
+        finally:
+            for video in videos.values():
+                video.abandon()
+            reader.close()
+
+    def record_camera(self, camera: str) -> None:
+        print("recording until Ctrl-C is pressed", file=sys.stderr)
+        self.segment_video(camera_source(camera), "webcam", ahead=1)
+
+    def show_camera(self, camera: str) -> None:
+        """In a window, until q or escape is pressed or the window is closed."""
+        reader = VideoReader(camera_source(camera))
+        try:
+            for frame in reader:
+                result = self.predictor(frame)
+                picture = self.draw(result.image, result.labels, self.kinds[0], self.all_classes)
+                cv2.imshow("epl_d2", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                key = cv2.waitKey(1) & 0xFF
+                if key in (ord("q"), 27) or cv2.getWindowProperty("epl_d2", cv2.WND_PROP_VISIBLE) < 1:
+                    break
+        finally:
+            reader.close()
+
+    @property
+    def all_classes(self) -> range:
+        """A video needs one legend for all frames, so that they have one size."""
+        return range(len(self.predictor.classes))
+
+    def draw(self, image: np.ndarray, labels: np.ndarray, kind: str, shown: Sequence[int]) -> np.ndarray:
+        kind = "colors" if kind == "ids" else kind
+        palette, classes = self.predictor.palette, self.predictor.classes
+        return draw_labels(image, labels, palette, classes, kind, shown if self.legend else ())
+
+    def write_image(self, name: str, image: np.ndarray, labels: np.ndarray) -> None:
+        for kind in self.kinds:
+            path = self.output / kind / f"{name}.png"
+            if kind == "ids":
+                write_ids(path, labels)
+            else:
+                write_png(path, self.draw(image, labels, kind, np.unique(labels).tolist()))
+
+    def write_frame(
+        self, videos: dict[str, VideoWriter], name: str, number: int, image: np.ndarray, labels: np.ndarray
+    ) -> None:
+        if "ids" in self.kinds:
+            write_ids(self.output / "ids" / name / f"{number:06d}.png", labels)
+        for kind, video in videos.items():
+            video.write(self.draw(image, labels, kind, self.all_classes))
+
+
+def read_all(images: dict[str, str]) -> Iterator[tuple[str, np.ndarray | Exception]]:
+    """Name and RGB picture of every image, or the error that reading it met."""
+    for name, path in images.items():
+        try:
+            yield name, read_image(path)
+        except (OSError, ValueError) as error:
+            yield name, error
+
+
+def camera_source(camera: str) -> int | str:
+    return int(camera) if camera.isdecimal() else camera
+
+
+def write_ids(path: Path, labels: np.ndarray) -> None:
+    """Class ids as a gray PNG of 8 or 16 bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encoded = cv2.imencode(".png", labels)[1].tobytes()
+    write_whole(path, lambda temporary: temporary.write_bytes(encoded))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""WideResNet-38 (A2) trained on ImageNet, as NVIDIA distributes it (wider_resnet38.pth.tar); Mapillary designed it."""
+
+from __future__ import annotations
+
+from .state_dict import StateDict
+from .wide_resnet import rename_wide_resnet
+
+__all__ = ["convert"]
+
+
+def convert(state_dict: StateDict) -> StateDict:
+    """Their classifier -> backbone WideResNet38; the last norm and the classifier are dropped.
+
+    Raises:
+        ValueError: naming an entry that is of no such network, or of Mapillary's original one.
+    """
+    converted = {}
+    for name, tensor in state_dict.items():
+        entry = name.removeprefix("module.")
+        if entry.startswith(("bn_out.", "classifier.", "fc.")):
+            continue
+        renamed = rename_wide_resnet(entry)
+        if renamed is None:
+            raise ValueError(f"unexpected entry {name!r}: this is no state dict of WideResNet-38")
+        converted[f"backbone.{renamed}"] = tensor
+    return converted

@@ -1,0 +1,107 @@
+"""Counts of every single image, and the scores of any resampling of the images (for a bootstrap).
+
+Shape shorthand in this module:
+
+    N: images
+    K: number of classes
+    D: number of widths
+    B: resamplings
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .boundary_statistics import f_measure
+from .confusion import iou_from_counts, mean_of_defined
+from .report import write_whole
+
+__all__ = ["IMAGE_COUNTS_FILE", "ImageCounts", "read_image_counts", "write_image_counts"]
+
+IMAGE_COUNTS_FILE = "image_counts.npz"
+
+_COUNTS = ("confusion", "contour_totals", "contour_matched", "trimap", "boundary_bands")
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The counts of `BoundaryStatistics.counts`, image by image.
+
+    `names` [N], `widths` [D] ascending, and in `counts` `confusion` [N,K,K], `contour_totals` [N,2,K],
+    `contour_matched` [N,2,K,D], `trimap` [N,3,K,D] and `boundary_bands` [N,3,K,D].
+    """
+
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    counts: Mapping[str, np.ndarray]
+
+    def resampled_scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores as :meth:`BoundaryStatistics.compute` gives for each image taken so many times.
+
+        Args:
+            weights: [B,N] how often each image is taken, not negative.
+
+        Returns:
+            `mIoU` [B], and `BF`, `Trimap-mIoU`, `Boundary-IoU` [D,B]; fractions, NaN where undefined.
+        """
+        # Sums of 2**53 and more would be inexact in float64; 10**9 images of 10**6 pixels are below.
+        weights = np.asarray(weights, np.float64)
+        totals = {name: np.tensordot(values, weights, axes=(0, 1)) for name, values in self._summands().items()}
+        f_per_class = f_measure(totals["contour_totals"], np.moveaxis(totals["contour_matched"], 2, 3))
+        return {
+            "mIoU": mean_of_defined(iou_from_counts(*totals["confusion"])),
+            "BF": mean_of_defined(f_per_class).T,
+            "Trimap-mIoU": mean_of_defined(iou_from_counts(*totals["trimap"])),
+            "Boundary-IoU": mean_of_defined(iou_from_counts(*totals["boundary_bands"])),
+        }
+
+    def _summands(self) -> dict[str, np.ndarray]:
+        """The counts, and of the confusion [N,3,K] only what IoU needs: shared, target and predicted pixels."""
+        confusion = self.counts["confusion"]
+        shared = np.diagonal(confusion, axis1=1, axis2=2)
+        return {
+            **{name: self.counts[name] for name in _COUNTS[1:]},
+            "confusion": np.stack([shared, confusion.sum(axis=2), confusion.sum(axis=1)], axis=1),
+        }
+
+
+def write_image_counts(
+    path: str | Path, counts: Mapping[str, Mapping[str, np.ndarray]], widths: tuple[int, ...]
+) -> None:
+    """Write the counts of each image as compressed int32 arrays.
+
+    Args:
+        path: an .npz file.
+        counts: file of the image -> `BoundaryStatistics.counts` of that image; at least one.
+        widths: those of the statistics.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not counts:
+        raise ValueError(f"{path}: there are no counts to write")
+    files = sorted(counts)
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
+    stacked = {name: np.stack([counts[file][name] for file in files]).astype(np.int32) for name in _COUNTS}
+    ascending = np.unique(np.asarray(widths, np.int64))
+    write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=ascending, **stacked))
+
+
+def read_image_counts(path: str | Path) -> ImageCounts:
+    """Read what :func:`write_image_counts` wrote.
+
+    Raises:
+        ValueError: the file is missing or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            counts = {name: file[name].astype(np.int64) for name in _COUNTS}
+            return ImageCounts(tuple(file["names"].tolist()), tuple(file["widths"].tolist()), counts)
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: no counts of images ({error})") from error

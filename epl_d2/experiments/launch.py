@@ -1,0 +1,148 @@
+"""Runs the runs of a grid through submitit: on this machine, so many at once, or on a Slurm cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from .progress import Progress
+from .runs import Run, execute, read_record
+
+__all__ = ["lock_folder", "run_all", "visible_gpus"]
+
+_POLL_SECONDS = 0.5
+_MINUTES_A_YEAR = 60 * 24 * 365
+
+
+@contextmanager
+def lock_folder(folder: Path, grid_hash: str) -> Iterator[None]:
+    """Keep other grids out of `folder`. The operating system drops the lock when this process ends, however it ends.
+
+    Raises:
+        ValueError: another process holds it; names that process and its grid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "grid.lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"{folder} is in use by another grid: {file.read().strip()} ({path})") from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "grid": grid_hash}))
+        file.flush()
+        yield
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def run_all(
+    runs: Sequence[Run],
+    folder: Path,
+    jobs: int,
+    *,
+    gpus: Sequence[str] = (),
+    slurm: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, str]:
+    """Execute what has not finished yet.
+
+    Args:
+        runs: in the order in which they start.
+        folder: for submitit's files.
+        jobs: runs at once.
+        gpus: dealt out in turn, so that `jobs` runs share them evenly; empty for a CPU.
+        slurm: None runs on this machine; otherwise submitit's parameters for Slurm (`slurm_partition`, ...).
+        say: receives a line now and then.
+
+    Returns:
+        Name of each failed run -> what happened.
+    """
+    pending = deque(run for run in runs if read_record(run.folder) is None)
+    say(f"{len(runs)} runs, {len(runs) - len(pending)} finished before")
+    executor = _executor(folder, runs, slurm)
+    if slurm is not None:
+        executor.update_parameters(slurm_array_parallelism=jobs)
+        with executor.batch():
+            active = {executor.submit(_Job(run)): (run, None) for run in pending}
+        pending.clear()
+    else:
+        active = {}
+    slots = deque(gpus[number % len(gpus)] if gpus else None for number in range(jobs))
+    failed: dict[str, str] = {}
+    progress = Progress(runs, say)
+    try:
+        while pending or active:
+            while pending and slots:
+                run, slot = pending.popleft(), slots.popleft()
+                active[executor.submit(_Job(run, slot))] = (run, slot)
+            for job in [job for job in active if job.done()]:
+                run, slot = active.pop(job)
+                slots.append(slot)
+                if read_record(run.folder) is None:
+                    failed[run.name] = _reason(job, run)
+                    say(f"FAILED {failed[run.name]}")
+                else:
+                    progress.finished(run)
+            progress.report([run for run, _ in active.values()], len(failed))
+            if active:
+                time.sleep(_POLL_SECONDS)
+    except BaseException:
+        for job in active:
+            job.cancel(check=False)
+        raise
+    return failed
+
+
+class _Job(submitit.helpers.Checkpointable):
+    """What submitit pickles: a run, submitted again as it is when Slurm takes the machine away."""
+
+    def __init__(self, run: Run, gpu: str | None = None):
+        self.run = run
+        self.gpu = gpu
+
+    def __call__(self) -> None:
+        execute(self.run, self.gpu)
+
+
+def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None) -> submitit.AutoExecutor:
+    # The processes that wait for their trainings need neither PyTorch nor Detectron2.
+    os.environ["EPL_D2_STANDALONE"] = "1"
+    executor = submitit.AutoExecutor(folder, cluster="local" if slurm is None else "slurm")
+    if slurm is None:
+        executor.update_parameters(timeout_min=_MINUTES_A_YEAR)
+    else:
+        own = {"timeout_min": 60 * 24, "cpus_per_task": max(run.threads for run in runs), "name": "epl_d2"}
+        executor.update_parameters(**{**own, **slurm})
+    return executor
+
+
+def _reason(job: submitit.Job, run: Run) -> str:
+    """The last line of the job's error; its log if it left none."""
+    try:
+        error = job.exception()
+    except Exception as failure:  # submitit raises what it likes for jobs that were killed
+        error = failure
+    lines = str(error).strip().splitlines() if error is not None else []
+    message = lines[-1] if lines else "it ended without a result"
+    log = job.paths.stderr
+    return message if run.name in message and "log" in message else f"{run.name}: {message}, see {log}"

@@ -1,0 +1,187 @@
+"""From a grid to its runs: resolve every configuration, refuse what cannot work, give each run its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+from epl_d2.config import get_cfg
+from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.data.datasets import register_from_config
+
+from .grid import Grid, Method
+from .provenance import sha256_of_file
+from .runs import Run
+
+__all__ = ["check_same_configuration", "plan_runs"]
+
+
+def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> list[Run]:
+    """The runs of a grid, ordered by seed, then by method, so that an interrupted grid can compare what it has.
+
+    Args:
+        grid: as read.
+        output: folder of the results; a run lies in `output/METHOD/seed_SEED`.
+        root: folder of `train_net.py` and `configs/`; relative config paths start there.
+        files: also look for data sets and weights on this machine; a dry run does not.
+
+    Raises:
+        ValueError, FileNotFoundError: "file:line: ..." of the first thing that cannot work.
+    """
+    runs = {}
+    for method in grid.methods:
+        cfg = _resolve(grid, method, root)
+        _check_model(cfg, method)
+        _check_data(cfg, grid, method, files)
+        weights = _identity_of_weights(cfg.MODEL.WEIGHTS, method, files)
+        for seed in grid.seeds:
+            text = _configuration(cfg, seed, weights)
+            runs[method.name, seed] = Run(
+                method=method.name,
+                seed=seed,
+                folder=str(output / method.name / f"seed_{seed}"),
+                train_net=str(root / "train_net.py"),
+                config_file=str(_config_path(method, root)),
+                options=_options(grid, method),
+                evaluate=dict(grid.evaluate),
+                configuration=text,
+                config_hash=hashlib.sha256(text.encode()).hexdigest()[:12],
+                max_iter=cfg.SOLVER.MAX_ITER,
+                threads=grid.threads,
+                cuda=cfg.MODEL.DEVICE.startswith("cuda"),
+            )
+    return [runs[method.name, seed] for seed in grid.seeds for method in grid.methods]
+
+
+def check_same_configuration(run: Run) -> None:
+    """Refuse to go on in the folder of a run that was made with another configuration.
+
+    A key that the old configuration lacks counts as equal where the new one has its default: keys are added to the
+    project over time.
+
+    Raises:
+        ValueError: names the folder and the keys that differ.
+    """
+    if not run.configuration_file.is_file():
+        return
+    before = dict(_flatten(yaml.safe_load(run.configuration_file.read_text(encoding="utf-8"))))
+    now = dict(_flatten(yaml.safe_load(run.configuration)))
+    defaults = dict(_flatten(yaml.safe_load(get_cfg().dump())))
+    different = [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key, defaults.get(key)) != now.get(key)
+    ]
+    if different:
+        raise ValueError(
+            f"{run.folder} holds a run of another configuration: {'; '.join(different[:8])}. "
+            "Choose another --output, or remove that folder"
+        )
+
+
+def _options(grid: Grid, method: Method) -> tuple[str, ...]:
+    """Everything after `--config-file`, but for the seed and the folder, which a run adds."""
+    overrides = (*grid.overrides, *method.overrides)
+    own = {
+        "DATASETS.TEST": repr(tuple(grid.evaluate.values())),
+        "TEST.BOUNDARY.REPORT_WIDTHS": repr(list(grid.widths)),
+        "TEST.SAVE_IMAGE_COUNTS": "True",
+    }
+    pairs = [(override.key, override.value) for override in overrides] + list(own.items())
+    return tuple(text for pair in pairs for text in pair)
+
+
+def _config_path(method: Method, root: Path) -> Path:
+    return root / method.config
+
+
+def _resolve(grid: Grid, method: Method, root: Path) -> CfgNode:
+    path = _config_path(method, root)
+    if not path.is_file():
+        raise FileNotFoundError(f"{method.where}: the config {path} does not exist")
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+    except (KeyError, ValueError, OSError, yaml.YAMLError, AssertionError) as error:
+        raise ValueError(f"{method.where}: {path}: {_words(error)}") from error
+    for override in (*grid.overrides, *method.overrides):
+        try:
+            cfg.merge_from_list([override.key, override.value])
+        except (KeyError, ValueError, AssertionError) as error:
+            raise ValueError(
+                f"{override.where}: {override.key} {override.value} is no valid override: {_words(error)}"
+            ) from error
+    missing = [width for width in grid.widths if width not in cfg.TEST.BOUNDARY.WIDTHS]
+    if missing:
+        raise ValueError(f"{grid.where['widths']}: {missing} are not in TEST.BOUNDARY.WIDTHS of {path}")
+    cfg.merge_from_list(list(_options(grid, method)))
+    return cfg
+
+
+def _check_model(cfg: CfgNode, method: Method) -> None:
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "meta"  # shapes without memory or initialisation
+    try:
+        with torch.device("meta"):
+            build_model(cfg)
+    except (KeyError, ValueError, AssertionError, TypeError) as error:
+        raise ValueError(f"{method.where}: the model of {method.name!r} cannot be built: {_words(error)}") from error
+
+
+def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool) -> None:
+    register_from_config(cfg)
+    places = dict.fromkeys(cfg.DATASETS.TRAIN, method.where)
+    places.update(dict.fromkeys(grid.evaluate.values(), grid.where["evaluate"]))
+    known = DatasetCatalog.list()
+    for name, where in places.items():
+        if name not in known:
+            similar = sorted(other for other in known if "sem_seg" in other)
+            raise ValueError(f"{where}: there is no data set {name!r}; registered are {', '.join(similar)}")
+        if files:
+            head = cfg.MODEL.SEM_SEG_HEAD
+            try:
+                check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{where}: {_words(error)}") from error
+
+
+def _identity_of_weights(weights: str, method: Method, files: bool) -> str:
+    """What stands for MODEL.WEIGHTS in the hash: the content of a file, else the address."""
+    if "://" in weights or not weights:
+        return weights
+    if os.path.isfile(weights):
+        return "sha256:" + sha256_of_file(weights)
+    if files:
+        places = [override.where for override in method.overrides if override.key == "MODEL.WEIGHTS"]
+        raise FileNotFoundError(f"{(places or [method.where])[-1]}: MODEL.WEIGHTS {weights} does not exist")
+    return weights
+
+
+def _configuration(cfg: CfgNode, seed: int, weights: str) -> str:
+    cfg = cfg.clone()
+    cfg.SEED = seed
+    cfg.MODEL.WEIGHTS = weights
+    cfg.OUTPUT_DIR = ""
+    return cfg.dump()
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says; a KeyError's text without its quotes."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

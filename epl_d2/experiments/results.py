@@ -1,0 +1,220 @@
+"""From the records of runs to `results.csv`, `results.md` and the curves; needs the run folders alone."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from epl_d2.evaluation.curves import PANELS, draw_curves
+from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, read_image_counts
+from epl_d2.evaluation.report import write_whole
+
+from .grid import Grid
+from .intervals import bootstrap_draws, mean_interval, paired_differences, percentile_interval
+from .runs import read_record
+from .scores import headline_metrics
+
+__all__ = ["REPLICATES", "write_results"]
+
+REPLICATES = 2000
+
+_OTHER_COMMIT, _DIRTY = "†", "‡"
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A finished run: its record and the folder in which it lies."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    def score(self, split: str, metric: str) -> float:
+        value = self.record["metrics"].get(split, {}).get(metric)
+        return math.nan if value is None else value
+
+    def counts_file(self, split: str) -> Path:
+        evaluated = self.record["evaluate"]
+        folder = self.folder / "inference"
+        return (folder if len(evaluated) == 1 else folder / evaluated[split]) / IMAGE_COUNTS_FILE
+
+
+def write_results(grid: Grid, output: Path, commit: str) -> list[Path]:
+    """Sum up the runs of `grid` that have finished below `output`.
+
+    Args:
+        grid: gives the order of the methods, the baseline, the widths and the paper's numbers.
+        output: folder of the results; the runs lie in `output/METHOD/seed_SEED`.
+        commit: the present commit; runs of another one are marked.
+
+    Returns:
+        The files written: `results.csv`, `results.md`, and `curves_SPLIT.png` of every split.
+
+    Raises:
+        ValueError: nothing has finished, or a record cannot be read.
+    """
+    finished: dict[str, dict[int, _Finished]] = {}
+    for method in grid.methods:
+        for seed in grid.seeds:
+            folder = output / method.name / f"seed_{seed}"
+            record = read_record(folder)
+            if record is not None:
+                finished.setdefault(method.name, {})[seed] = _Finished(folder, record)
+    if not finished:
+        raise ValueError(f"{output} holds no finished run of {grid.path}")
+    table, text = output / "results.csv", output / "results.md"
+    write_whole(table, lambda path: _write_csv(path, finished, commit))
+    written = [table, text]
+    for split in grid.evaluate:
+        picture = output / f"curves_{split}.png"
+        records = [_mean_curves(name, list(runs.values()), split) for name, runs in finished.items()]
+        write_whole(picture, lambda path, records=records: draw_curves(records, path))
+        written.append(picture)
+    content = "\n".join(_markdown(grid, finished, commit)) + "\n"
+    write_whole(text, lambda path: path.write_text(content, encoding="utf-8"))
+    return written
+
+
+def _write_csv(path: Path, finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> None:
+    records = [run.record for runs in finished.values() for run in runs.values()]
+    metrics = dict.fromkeys(
+        (split, name) for record in records for split, scores in record["metrics"].items() for name in scores
+    )
+    own = ("method", "seed", "commit", "note", "config_hash", "device", "threads", "minutes", "attempts")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*own, *(f"{split}/{name}" for split, name in metrics)])
+        for record in records:
+            values = {**record, "commit": "+".join(record["commits"]), "note": "; ".join(_notes(record, commit))}
+            scores = (record["metrics"].get(split, {}).get(name) for split, name in metrics)
+            cells = ("" if score is None else f"{score:.4f}" for score in scores)
+            writer.writerow([*(values[name] for name in own), *cells])
+
+
+def _notes(record: Mapping[str, Any], commit: str) -> list[str]:
+    notes = ["another commit"] if record["commits"] != [commit] else []
+    return [*notes, "dirty"] if record["dirty"] else notes
+
+
+def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> list[str]:
+    metrics = headline_metrics(grid.widths)
+    lines = [f"# {grid.name}", ""]
+    total = len(grid.methods) * len(grid.seeds)
+    count = sum(len(runs) for runs in finished.values())
+    lines += [f"{count} of {total} runs finished. Percent; mean over seeds ± half width of the 95% t interval.", ""]
+    marks = _marks(finished, commit)
+    for split, data_set in grid.evaluate.items():
+        lines += [f"## {split}: {data_set}", ""]
+        rows = []
+        for name, runs in finished.items():
+            cells = [_with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
+            rows.append([name + marks[name], str(len(runs)), *cells])
+        lines += [*_table(["method", "seeds", *metrics], rows), ""]
+        lines += _differences(grid, finished, split, metrics)
+        if grid.paper is not None and grid.paper.split == split:
+            lines += _paper(grid, finished, split)
+    missing = [
+        f"{method.name}/seed_{seed}"
+        for method in grid.methods
+        for seed in grid.seeds
+        if seed not in finished.get(method.name, {})
+    ]
+    if missing:
+        lines += [f"Not finished: {', '.join(missing)}.", ""]
+    if any(_OTHER_COMMIT in mark for mark in marks.values()):
+        lines += [f"{_OTHER_COMMIT} runs of another commit than {commit}, see results.csv.", ""]
+    if any(_DIRTY in mark for mark in marks.values()):
+        lines += [f"{_DIRTY} the work tree differed from the commit.", ""]
+    return lines[:-1]
+
+
+def _marks(finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> dict[str, str]:
+    marks = {}
+    for name, runs in finished.items():
+        notes = {note for run in runs.values() for note in _notes(run.record, commit)}
+        signs = [sign for sign, note in ((_OTHER_COMMIT, "another commit"), (_DIRTY, "dirty")) if note in notes]
+        marks[name] = " " + " ".join(signs) if signs else ""
+    return marks
+
+
+def _differences(
+    grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: str, metrics: Sequence[str]
+) -> list[str]:
+    """The table of differences to the baseline, over the seeds that both have."""
+    baseline = finished.get(grid.baseline, {})
+    counts: dict[Path, Any] = {}
+
+    def counts_of(run: _Finished) -> Any:
+        file = run.counts_file(split)
+        if file not in counts:
+            counts[file] = read_image_counts(file)
+        return counts[file]
+
+    rows = []
+    for name, runs in finished.items():
+        common = [seed for seed in runs if seed in baseline]
+        if name == grid.baseline or not common:
+            continue
+        ours, theirs = ([counts_of(chosen[seed]) for seed in common] for chosen in (runs, baseline))
+        draws = bootstrap_draws(len(common), len(theirs[0].names), REPLICATES)
+        replicates = paired_differences(ours, theirs, *draws)
+        cells = []
+        for metric in metrics:
+            pairs = [runs[seed].score(split, metric) - baseline[seed].score(split, metric) for seed in common]
+            low, high = percentile_interval(replicates[metric])
+            cells.append(f"{np.mean(pairs):+.2f} [{low:+.2f}, {high:+.2f}]")
+        rows.append([name, str(len(common)), *cells])
+    if not rows:
+        return []
+    return [
+        f"Difference to {grid.baseline}, with the 95% interval of a bootstrap paired over seeds and images "
+        f"({REPLICATES} replicates):",
+        "",
+        *_table(["method", "seeds", *metrics], rows),
+        "",
+    ]
+
+
+def _paper(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: str) -> list[str]:
+    paper = grid.paper
+    metrics = list(dict.fromkeys(metric for numbers in paper.numbers.values() for metric in numbers))
+    rows = []
+    for name, numbers in paper.numbers.items():
+        cells = []
+        for metric in metrics:
+            runs = finished.get(name, {}).values()
+            ours = [run.score(split, metric) for run in runs]
+            cells.append(f"{numbers[metric]:.2f}" if metric in numbers else "-")
+            cells.append(_with_half_width(ours) if ours else "-")
+        rows.append([name, *cells])
+    header = ["method", *(f"{metric} ({who})" for metric in metrics for who in ("paper", "ours"))]
+    return [f"Published: {paper.source}.", "", *_table(header, rows), ""]
+
+
+def _mean_curves(name: str, runs: Sequence[_Finished], split: str) -> dict[str, Any]:
+    """What `draw_curves` takes: the mean over seeds at every evaluated width."""
+    prefix = f"{next(iter(PANELS))}@"
+    scores = runs[0].record["metrics"][split]
+    widths = [int(key.removeprefix(prefix).removesuffix("px")) for key in scores if key.startswith(prefix)]
+    record: dict[str, Any] = {"name": name, "widths": widths}
+    for curve in PANELS:
+        means = [np.mean([run.score(split, f"{curve}@{width}px") for run in runs]) for width in widths]
+        record[curve] = [None if math.isnan(mean) else float(mean) for mean in means]
+    return record
+
+
+def _with_half_width(values: Sequence[float]) -> str:
+    mean, half = mean_interval(values)
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.2f}" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

@@ -1,0 +1,179 @@
+"""One run of a grid: `train_net.py` in a process of its own, gone on with where it stopped, and its record.
+
+Nothing heavy is imported here, for every run has a process that only waits for its training.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epl_d2.evaluation.report import CURVES_FILE, write_whole
+
+from .provenance import describe_commit, describe_device
+from .scores import read_scores
+
+__all__ = ["RECORD_FILE", "Run", "execute", "read_record"]
+
+RECORD_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with one seed. `options` are KEY VALUE pairs, `configuration` is the resolved config as YAML."""
+
+    method: str
+    seed: int
+    folder: str
+    train_net: str
+    config_file: str
+    options: tuple[str, ...]
+    evaluate: dict[str, str]
+    configuration: str
+    config_hash: str
+    max_iter: int
+    threads: int
+    cuda: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}/seed_{self.seed}"
+
+    @property
+    def record_file(self) -> Path:
+        return Path(self.folder, RECORD_FILE)
+
+    @property
+    def configuration_file(self) -> Path:
+        return Path(self.folder, "run_config.yaml")
+
+    @property
+    def command(self) -> list[str]:
+        own = ("SEED", str(self.seed), "OUTPUT_DIR", self.folder)
+        return [
+            *(sys.executable, self.train_net, "--config-file", self.config_file, "--resume"),
+            *(*self.options, *own),
+        ]
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done so far, as its log of metrics says."""
+        try:
+            with Path(self.folder, "metrics.json").open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 65536))
+                lines = file.read().splitlines()
+            return min(self.max_iter, int(json.loads(lines[-1])["iteration"]) + 1)
+        except (OSError, ValueError, KeyError, IndexError):
+            return 0
+
+    def results_folder(self, split: str) -> Path:
+        """Where the evaluator writes the curves and the counts of a split."""
+        folder = Path(self.folder, "inference")
+        return folder if len(self.evaluate) == 1 else folder / self.evaluate[split]
+
+    def log_file(self, attempt: int) -> Path:
+        return Path(self.folder, f"attempt_{attempt}.log")
+
+
+def read_record(folder: str | Path) -> dict[str, Any] | None:
+    """The record of a finished run, None where it has not finished.
+
+    Raises:
+        ValueError: the file is no record.
+    """
+    file = Path(folder, RECORD_FILE)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from error
+    if not isinstance(record, dict) or not {"method", "seed", "metrics", "commits"} <= record.keys():
+        raise ValueError(f"{file} is no record of a run")
+    return record
+
+
+def execute(run: Run, gpu: str | None = None) -> None:
+    """Train and evaluate, from the last checkpoint on if there is one, and write the record.
+
+    Args:
+        run: what to do; nothing is done where its record exists.
+        gpu: value of CUDA_VISIBLE_DEVICES; None leaves that of the environment.
+
+    Raises:
+        RuntimeError: the training failed; names the log.
+    """
+    folder = Path(run.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / ".lock") as lock:
+        if read_record(folder) is not None:
+            return
+        write_whole(run.configuration_file, lambda path: path.write_text(run.configuration, encoding="utf-8"))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
+        environment.pop("EPL_D2_STANDALONE", None)
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        attempt = _note_attempt(folder, {**describe_commit(Path(run.train_net).parent), "started": time.time()})
+        log = run.log_file(attempt)
+        with log.open("wb") as file:
+            # The training inherits the lock, and so keeps it should it outlive this process.
+            code = subprocess.run(
+                run.command, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,), check=False
+            ).returncode
+        if code != 0:
+            raise RuntimeError(f"{run.name} ended with code {code}, see {log}")
+        record = {**_record(run), "device": describe_device(run.cuda, run.threads, environment)}
+        write_whole(run.record_file, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def _record(run: Run) -> dict[str, Any]:
+    attempts = _attempts(Path(run.folder))
+    # A killed attempt has no end of its own; the last line of its log is the nearest thing.
+    ends = [run.log_file(number).stat().st_mtime for number in range(1, len(attempts) + 1)]
+    seconds = sum(max(0.0, end - attempt["started"]) for attempt, end in zip(attempts, ends, strict=True))
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "commits": list(dict.fromkeys(attempt["commit"] for attempt in attempts)),
+        "dirty": any(attempt["dirty"] for attempt in attempts),
+        "config_hash": run.config_hash,
+        "minutes": round(seconds / 60, 2),
+        "attempts": len(attempts),
+        "threads": run.threads,
+        "command": run.command[1:],
+        "evaluate": run.evaluate,
+        "metrics": {split: read_scores(run.results_folder(split) / CURVES_FILE) for split in run.evaluate},
+    }
+
+
+def _attempts(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "attempts.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _note_attempt(folder: Path, attempt: dict[str, Any]) -> int:
+    """Add to the list of attempts; returns their number."""
+    attempts = [*_attempts(folder), attempt]
+    text = "".join(json.dumps(entry) + "\n" for entry in attempts)
+    write_whole(folder / "attempts.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
+    return len(attempts)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[int]:
+    """Hold a lock, and wait for it: a training of an earlier, killed grid may still be at work in this folder."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()

@@ -1,0 +1,45 @@
+"""The scores of a run, read from what the evaluator wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epl_d2.evaluation.report import CURVES
+
+__all__ = ["headline_metrics", "read_scores", "scores_of_record"]
+
+
+def read_scores(file: Path) -> dict[str, float | None]:
+    """All scores of a `boundary_curves.json`, see :func:`scores_of_record`.
+
+    Raises:
+        ValueError: the file is missing or is no such record.
+    """
+    try:
+        return scores_of_record(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}; was the model evaluated?") from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{file}: no record of the evaluator ({error!r})") from error
+
+
+def scores_of_record(record: dict[str, Any]) -> dict[str, float | None]:
+    """The evaluator's curves under the names that it reports, at all widths; percent, None where undefined.
+
+    `mIoU`, `fwIoU`, `mACC`, `pACC`, `IoU-<class>`, `ACC-<class>`, `BF@<d>px`, `BF-davis@<d>px`,
+    `Trimap-mIoU@<d>px`, `Boundary-IoU@<d>px`.
+    """
+    scores = {name: record[name] for name in ("mIoU", "fwIoU", "mACC", "pACC")}
+    for kind in ("IoU", "ACC"):
+        scores.update((f"{kind}-{name}", value) for name, value in zip(record["classes"], record[kind], strict=True))
+    for curve in CURVES:
+        scores.update((f"{curve}@{d}px", value) for d, value in zip(record["widths"], record[curve], strict=True))
+    return scores
+
+
+def headline_metrics(widths: Sequence[int]) -> list[str]:
+    """The metrics of the tables, in their order."""
+    return ["mIoU", *(f"{curve}@{width}px" for curve in ("BF", "Trimap-mIoU") for width in widths)]

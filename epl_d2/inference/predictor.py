@@ -1,0 +1,214 @@
+"""A trained model as a function from a picture to a label map.
+
+Shape shorthand in this module:
+
+    K: classes
+    H, W: height and width of the picture, in pixels
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from PIL import Image
+
+from epl_d2.checkpoint.loading import load_weights
+from epl_d2.config import get_cfg
+from epl_d2.data.augmentation_recipe import build_test_augmentations
+from epl_d2.data.datasets.metadata import Color, bit_reversal_palette
+from epl_d2.data.label_io import picture_to_rgb, read_image
+from epl_d2.engine.setup import prepare_config
+from epl_d2.engine.trainer import Trainer
+from epl_d2.modeling import SemanticSegmentorWithTTA
+from epl_d2.visualization import colorize, draw_contours, legend, overlay
+from epl_d2.visualization.sheet import page
+
+__all__ = ["KINDS", "Prediction", "Predictor", "draw_labels"]
+
+KINDS = ("overlay", "contours", "colors")
+
+_NARROWEST_LEGEND = 320
+_NOTHING_IGNORED = -1  # a prediction has a class everywhere
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says about one picture.
+
+    Attributes:
+        image: the picture as the model saw it, before any resizing: RGB uint8 [H, W, 3].
+        labels: class ids [H, W], uint8 (uint16 for more than 256 classes).
+        probabilities: float [K, H, W], on the model's device.
+        classes: K names.
+        palette: K colours (r, g, b).
+    """
+
+    image: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    probabilities: torch.Tensor = field(repr=False)
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...] = field(repr=False)
+
+    def draw(self, kind: str = "overlay", *, legend: bool = True) -> np.ndarray:
+        """A picture of the labels, RGB uint8.
+
+        Args:
+            kind: one of `KINDS`: colours blended over the image, contours in the colours of their classes, colours.
+            legend: name the classes that occur below it; without it the result is [H, W, 3].
+        """
+        shown = sorted(np.unique(self.labels).tolist()) if legend else ()
+        return draw_labels(self.image, self.labels, self.palette, self.classes, kind, shown)
+
+
+class Predictor:
+    """Reads a picture, runs the model with the config's test-time protocol and gives back a `Prediction`."""
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module):
+        """
+        Args:
+            cfg: of the model; INPUT.*, TEST.AUG.* and TEST.WINDOW.* are read, class names and colours are those of the
+                first data set of DATASETS.TEST and DATASETS.TRAIN that has as many classes.
+            model: an `EPLSemanticSegmentor` with its weights.
+        """
+        self._model = SemanticSegmentorWithTTA(cfg, model).eval()
+        self._augmentations = T.AugmentationList(build_test_augmentations(cfg))
+        self._image_format = cfg.INPUT.FORMAT
+        self.classes, self.palette = _names_and_colors(cfg)
+
+    @classmethod
+    def from_config(
+        cls,
+        config_file: str | os.PathLike,
+        weights: str | os.PathLike | None = None,
+        opts: Sequence[object] = (),
+        device: str | None = None,
+    ) -> Predictor:
+        """A predictor of a config file.
+
+        Args:
+            config_file: one of configs/*/*.yaml, or one that is based on them.
+            weights: checkpoint of the trained model; None takes MODEL.WEIGHTS.
+            opts: further options, [KEY, VALUE, ...], such as ["TEST.AUG.ENABLED", True].
+            device: "cpu", "cuda", "cuda:1"; None takes MODEL.DEVICE, or the CPU where there is no CUDA.
+
+        Raises:
+            FileNotFoundError: the config or the checkpoint is missing.
+            ValueError: the checkpoint is one of another model.
+            KeyError: an option does not exist.
+        """
+        cfg = get_cfg()
+        cfg.merge_from_file(os.fspath(config_file))
+        cfg.merge_from_list(list(opts))
+        if weights is not None:
+            cfg.MODEL.WEIGHTS = os.fspath(weights)
+        if device is not None:
+            cfg.MODEL.DEVICE = device
+        prepare_config(cfg)
+        cfg.freeze()
+        model = Trainer.build_model(cfg)
+        load_weights(model, cfg.MODEL.WEIGHTS)
+        return cls(cfg, model)
+
+    def __call__(self, image: str | os.PathLike | Image.Image | np.ndarray) -> Prediction:
+        """Segment one picture, of any size.
+
+        Args:
+            image: a file, a Pillow picture (its EXIF rotation is applied) or an array: RGB [H, W, 3], RGBA [H, W, 4]
+                (alpha is dropped) or gray [H, W], of uint8, or of uint16, which keeps its high byte.
+
+        Returns:
+            The prediction at the size of the picture.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing or unreadable, or the picture is none of these.
+        """
+        rgb = _as_rgb(image)
+        augmented = T.AugInput(rgb if self._image_format == "RGB" else rgb[:, :, ::-1])
+        self._augmentations(augmented)
+        planes = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        record = {"image": torch.from_numpy(planes), "height": rgb.shape[0], "width": rgb.shape[1]}
+        probabilities = self._model([record])[0]["sem_seg"]
+        # On a CPU max() is several times as fast as argmax() along the first axis.
+        labels = probabilities.max(dim=0).indices
+        # Narrowed on the device, so that a byte a pixel is copied.
+        labels = labels.to(torch.uint8).cpu().numpy() if len(self.classes) <= 256 else labels.cpu().numpy()
+        labels = labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+        return Prediction(rgb, labels, probabilities, self.classes, self.palette)
+
+
+def draw_labels(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: Sequence[Color],
+    classes: Sequence[str],
+    kind: str = "overlay",
+    shown: Sequence[int] = (),
+) -> np.ndarray:
+    """A label map over its image, with a legend below.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        labels: class ids [H, W].
+        palette, classes: colours and names of all classes.
+        kind: one of `KINDS`.
+        shown: ids of the classes to name; none leaves the legend out.
+
+    Returns:
+        RGB uint8 [H, W, 3], or larger by the legend.
+
+    Raises:
+        ValueError: an unknown kind, or picture and labels do not fit each other.
+    """
+    if kind == "overlay":
+        picture = overlay(image, labels, palette, ignore_value=_NOTHING_IGNORED)
+    elif kind == "contours":
+        picture = draw_contours(image, labels, palette, width=3, ignore_value=_NOTHING_IGNORED)
+    elif kind == "colors":
+        picture = colorize(labels, palette, ignore_value=_NOTHING_IGNORED)
+    else:
+        raise ValueError(f"kind is {kind!r}, expected one of {KINDS}")
+    if not shown:
+        return picture
+    names = legend(
+        [classes[label] for label in shown],
+        [palette[label] for label in shown],
+        width=max(picture.shape[1], _NARROWEST_LEGEND),
+    )
+    return page([picture, names])
+
+
+def _as_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return picture_to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"the picture is a {type(image).__name__}; expected a path, a Pillow picture or an array")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
+        raise ValueError(f"the picture is an array of shape {image.shape}; expected [H, W], [H, W, 3] or [H, W, 4]")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"the picture is an array of {image.dtype}; expected uint8 in 0..255, or uint16")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def _names_and_colors(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Those of the config's data set, or numbers and the colours of VOC where no data set fits."""
+    count = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        metadata = MetadataCatalog.get(name)
+        classes, colors = metadata.get("stuff_classes"), metadata.get("stuff_colors")
+        if classes is not None and colors is not None and len(classes) == count:
+            return tuple(classes), tuple(tuple(color) for color in colors)
+    return tuple(map(str, range(count))), bit_reversal_palette(count)

@@ -35,8 +35,10 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis"],
-        "dev": ["pytest", "hypothesis", "ruff"],
+        "export": ["onnx", "onnxruntime"],
+        "wandb": ["wandb"],
+        "test": ["pytest", "hypothesis", "onnx", "onnxruntime"],
+        "dev": ["pytest", "hypothesis", "onnx", "onnxruntime", "ruff"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -31,6 +31,7 @@ def add_epl_config(cfg: CN) -> None:
     _add_data_config(cfg)
     _add_solver_config(cfg)
     _add_test_config(cfg)
+    _add_wandb_config(cfg)
 
 
 def _add_loss_config(cfg: CN) -> None:
@@ -266,3 +267,13 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.WINDOW.STRIDE_FRACTION = 2 / 3
     # Windows in one forward pass (and, with TEST.AUG.FLIP, as many mirrored ones): this bounds the memory.
     cfg.TEST.WINDOW.BATCH = 4
+
+
+def _add_wandb_config(cfg: CN) -> None:
+    # Detectron2's VIS_PERIOD: iterations between two sets of pictures of a training sample; 0 draws none.
+    # Scalars and pictures also go to Weights & Biases (pip install 'epl_d2[wandb]').
+    cfg.WANDB = CN()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "epl_d2"
+    # Name of the run; "" lets the service choose one.
+    cfg.WANDB.NAME = ""

@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "epl_d2"
 FORBIDDEN = {
     "losses": (
         *("detectron2", "fvcore", "cv2", "epl_d2.config", "epl_d2.modeling", "epl_d2.engine", "epl_d2.data"),
-        *("epl_d2.evaluation", "epl_d2.visualization"),
+        *("epl_d2.evaluation", "epl_d2.visualization", "epl_d2.experiments"),
     ),
-    "evaluation": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses"),
-    "data": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses", "epl_d2.evaluation"),
-    "modeling": ("epl_d2.engine", "epl_d2.data", "epl_d2.evaluation"),
-    "visualization": ("detectron2", "epl_d2.modeling", "epl_d2.engine"),
-    "checkpoint": ("epl_d2.modeling", "epl_d2.engine"),
+    "evaluation": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses", "epl_d2.experiments"),
+    "data": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses", "epl_d2.evaluation", "epl_d2.experiments"),
+    "modeling": ("epl_d2.engine", "epl_d2.data", "epl_d2.evaluation", "epl_d2.experiments"),
+    "engine": ("epl_d2.experiments",),
+    "visualization": ("detectron2", "epl_d2.modeling", "epl_d2.engine", "epl_d2.experiments"),
+    "checkpoint": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.experiments"),
 }
 FILES = sorted(path for folder in FORBIDDEN for path in (PACKAGE / folder).rglob("*.py"))
 
@@ -77,6 +78,8 @@ importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else re
         ("epl_d2.data.label_io", ("detectron2", "torch")),
         ("epl_d2.data.datasets.metadata", ("detectron2", "torch")),
         ("epl_d2.data.shapes", ("detectron2", "torch")),
+        ("epl_d2.experiments.launch", ("detectron2", "torch")),
+        ("epl_d2.experiments.results", ("detectron2", "torch")),
     ],
 )
 def test_pure_parts_load_neither_detectron2_nor_what_else_they_do_not_need(module, unwanted):

@@ -12,12 +12,14 @@ from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from torch.nn.parallel import DistributedDataParallel
 
 from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, set_start_iteration
 from epl_d2.evaluation import SemSegBoundaryEvaluator
 from epl_d2.modeling import with_test_time_protocol
 
 from .setup import with_working_norms
+from .writers import WandbWriter
 
 __all__ = ["Trainer"]
 
@@ -56,7 +58,19 @@ class Trainer(DefaultTrainer):
         if metric and comm.is_main_process():
             # After the evaluation, before the writers, which come last.
             ret.insert(-1, hooks.BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+        if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
+            from .training_pictures import TrainingPictures  # drawing is slow to import, and only needed here
+
+            model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+            ret.insert(-1, TrainingPictures(self.cfg, model))
         return ret
+
+    def build_writers(self):
+        writers = super().build_writers()
+        if self.cfg.WANDB.ENABLED:
+            # Before TensorBoard's writer, which takes the pictures away.
+            writers.insert(0, WandbWriter(self.cfg))
+        return writers
 
     @classmethod
     def build_model(cls, cfg: CfgNode):

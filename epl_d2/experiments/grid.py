@@ -49,6 +49,7 @@ class Method:
     config: str
     overrides: tuple[Override, ...]
     where: str
+    config_where: str
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ class _Reader:
         for key in _KEYS["required"]:
             if key not in nodes:
                 self.fail(root, f"the key {key!r} is missing")
-        config = self.text(nodes["config"], "config")
-        methods = self.methods(nodes["methods"], config)
+        methods = self.methods(nodes["methods"], nodes["config"])
         names = [method.name for method in methods]
         baseline = self.text(nodes["baseline"], "baseline")
         if baseline not in names:
@@ -146,15 +146,16 @@ class _Reader:
             where={key: self.where(node) for key, node in nodes.items()},
         )
 
-    def methods(self, node: yaml.Node, config: str) -> tuple[Method, ...]:
+    def methods(self, node: yaml.Node, default_config: yaml.Node) -> tuple[Method, ...]:
         methods = []
         for name, value in self.mapping(node, "methods").items():
             if not _NAME.fullmatch(name):
                 self.fail(value, f"the method {name!r} must consist of letters, digits and _ . + - (it names a folder)")
             keys = self.mapping(value, f"the method {name!r}", _METHOD_KEYS)
-            own_config = self.text(keys["config"], "config") if "config" in keys else config
+            config = keys.get("config", default_config)
             overrides = self.overrides(keys["opts"]) if "opts" in keys else ()
-            methods.append(Method(name, own_config, overrides, self.where(keys.get("config", value))))
+            where, config_where = self.where(value), self.where(config)
+            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where))
         if not methods:
             self.fail(node, "methods is empty; at least the baseline must be there")
         return tuple(methods)

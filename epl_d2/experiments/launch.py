@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -82,7 +83,7 @@ def run_all(
     executor = _executor(folder, runs, slurm)
     if slurm is not None:
         executor.update_parameters(slurm_array_parallelism=jobs)
-        with executor.batch():
+        with _light_environment(), executor.batch():
             active = {executor.submit(_Job(run)): (run, None) for run in pending}
         pending.clear()
     else:
@@ -94,7 +95,8 @@ def run_all(
         while pending or active:
             while pending and slots:
                 run, slot = pending.popleft(), slots.popleft()
-                active[executor.submit(_Job(run, slot))] = (run, slot)
+                with _light_environment():
+                    active[executor.submit(_Job(run, slot))] = (run, slot)
             for job in [job for job in active if job.done()]:
                 run, slot = active.pop(job)
                 slots.append(slot)
@@ -124,9 +126,20 @@ class _Job(submitit.helpers.Checkpointable):
         execute(self.run, self.gpu)
 
 
-def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None) -> submitit.AutoExecutor:
-    # The processes that wait for their trainings need neither PyTorch nor Detectron2.
+@contextmanager
+def _light_environment() -> Iterator[None]:
+    """The processes that wait for their trainings need neither PyTorch nor Detectron2."""
+    before = os.environ.get("EPL_D2_STANDALONE")
     os.environ["EPL_D2_STANDALONE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("EPL_D2_STANDALONE")
+        if before is not None:
+            os.environ["EPL_D2_STANDALONE"] = before
+
+
+def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None) -> submitit.AutoExecutor:
     executor = submitit.AutoExecutor(folder, cluster="local" if slurm is None else "slurm")
     if slurm is None:
         executor.update_parameters(timeout_min=_MINUTES_A_YEAR)
@@ -137,12 +150,11 @@ def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None
 
 
 def _reason(job: submitit.Job, run: Run) -> str:
-    """The last line of the job's error; its log if it left none."""
+    """What went wrong, with the log to look at."""
     try:
-        error = job.exception()
+        error = str(job.exception())
     except Exception as failure:  # submitit raises what it likes for jobs that were killed
-        error = failure
-    lines = str(error).strip().splitlines() if error is not None else []
-    message = lines[-1] if lines else "it ended without a result"
-    log = job.paths.stderr
-    return message if run.name in message and "log" in message else f"{run.name}: {message}, see {log}"
+        error = str(failure)
+    raised = re.findall(r"^(?:\w+\.)*\w+Error: (.*)$", error, re.MULTILINE)
+    message = raised[-1] if raised else "it ended without a result"
+    return message if message.startswith(run.name) else f"{run.name}: {message}, see {job.paths.stderr}"

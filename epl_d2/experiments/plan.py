@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ from detectron2.modeling import build_model
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
+from epl_d2.modeling.epl import EPLHeadMixin
 
 from .grid import Grid, Method
 from .provenance import sha256_of_file
 from .runs import Run
 
-__all__ = ["check_same_configuration", "plan_runs"]
+__all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
 
 
 def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> list[Run]:
@@ -38,28 +41,38 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
         ValueError, FileNotFoundError: "file:line: ..." of the first thing that cannot work.
     """
     runs = {}
-    for method in grid.methods:
-        cfg = _resolve(grid, method, root)
-        _check_model(cfg, method)
-        _check_data(cfg, grid, method, files)
-        weights = _identity_of_weights(cfg.MODEL.WEIGHTS, method, files)
+    for method, cfg in zip(grid.methods, resolve_methods(grid, root, files=files), strict=True):
+        text = _configuration(cfg, _identity_of_weights(cfg.MODEL.WEIGHTS, method, files))
         for seed in grid.seeds:
-            text = _configuration(cfg, seed, weights)
+            configuration = re.sub("^SEED: .*$", f"SEED: {seed}", text, flags=re.MULTILINE)
             runs[method.name, seed] = Run(
                 method=method.name,
                 seed=seed,
                 folder=str(output / method.name / f"seed_{seed}"),
                 train_net=str(root / "train_net.py"),
-                config_file=str(_config_path(method, root)),
+                config_file=str(root / method.config),
                 options=_options(grid, method),
                 evaluate=dict(grid.evaluate),
-                configuration=text,
-                config_hash=hashlib.sha256(text.encode()).hexdigest()[:12],
+                configuration=configuration,
+                config_hash=hashlib.sha256(configuration.encode()).hexdigest()[:12],
                 max_iter=cfg.SOLVER.MAX_ITER,
                 threads=grid.threads,
                 cuda=cfg.MODEL.DEVICE.startswith("cuda"),
             )
     return [runs[method.name, seed] for seed in grid.seeds for method in grid.methods]
+
+
+def resolve_methods(grid: Grid, root: Path, *, files: bool = True) -> list[CfgNode]:
+    """The configuration of every method of a grid, checked as :func:`plan_runs` describes."""
+    resolved = []
+    built: set[str] = set()
+    checked: set[tuple[str, int]] = set()
+    for method in grid.methods:
+        cfg = _resolve(grid, method, root)
+        _check_model(cfg, method, built)
+        _check_data(cfg, grid, method, files, checked)
+        resolved.append(cfg)
+    return resolved
 
 
 def check_same_configuration(run: Run) -> None:
@@ -100,19 +113,15 @@ def _options(grid: Grid, method: Method) -> tuple[str, ...]:
     return tuple(text for pair in pairs for text in pair)
 
 
-def _config_path(method: Method, root: Path) -> Path:
-    return root / method.config
-
-
 def _resolve(grid: Grid, method: Method, root: Path) -> CfgNode:
-    path = _config_path(method, root)
+    path = root / method.config
     if not path.is_file():
-        raise FileNotFoundError(f"{method.where}: the config {path} does not exist")
+        raise FileNotFoundError(f"{method.config_where}: the config {path} does not exist")
     cfg = get_cfg()
     try:
         cfg.merge_from_file(str(path))
     except (KeyError, ValueError, OSError, yaml.YAMLError, AssertionError) as error:
-        raise ValueError(f"{method.where}: {path}: {_words(error)}") from error
+        raise ValueError(f"{method.config_where}: {path}: {_words(error)}") from error
     for override in (*grid.overrides, *method.overrides):
         try:
             cfg.merge_from_list([override.key, override.value])
@@ -127,31 +136,40 @@ def _resolve(grid: Grid, method: Method, root: Path) -> CfgNode:
     return cfg
 
 
-def _check_model(cfg: CfgNode, method: Method) -> None:
+def _check_model(cfg: CfgNode, method: Method, built: set[str]) -> None:
+    """Build the model without memory; where one like it was `built` already, its losses alone."""
     cfg = cfg.clone()
-    cfg.MODEL.DEVICE = "meta"  # shapes without memory or initialisation
+    cfg.MODEL.DEVICE = "meta"
+    network = cfg.MODEL.clone()
+    del network["EPL"], network["EXTRA_LOSSES"]
+    description = json.dumps([network, cfg.INPUT], sort_keys=True)
     try:
-        with torch.device("meta"):
-            build_model(cfg)
+        if description in built:
+            EPLHeadMixin.losses_from_config(cfg)
+        else:
+            with torch.device("meta"):
+                build_model(cfg)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise ValueError(f"{method.where}: the model of {method.name!r} cannot be built: {_words(error)}") from error
+    built.add(description)
 
 
-def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool) -> None:
+def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: set[tuple[str, int]]) -> None:
     register_from_config(cfg)
     places = dict.fromkeys(cfg.DATASETS.TRAIN, method.where)
     places.update(dict.fromkeys(grid.evaluate.values(), grid.where["evaluate"]))
+    head = cfg.MODEL.SEM_SEG_HEAD
     known = DatasetCatalog.list()
     for name, where in places.items():
         if name not in known:
             similar = sorted(other for other in known if "sem_seg" in other)
             raise ValueError(f"{where}: there is no data set {name!r}; registered are {', '.join(similar)}")
-        if files:
-            head = cfg.MODEL.SEM_SEG_HEAD
+        if files and (name, head.NUM_CLASSES) not in checked:
             try:
                 check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE)
             except (ValueError, OSError) as error:
                 raise ValueError(f"{where}: {_words(error)}") from error
+            checked.add((name, head.NUM_CLASSES))
 
 
 def _identity_of_weights(weights: str, method: Method, files: bool) -> str:
@@ -166,9 +184,8 @@ def _identity_of_weights(weights: str, method: Method, files: bool) -> str:
     return weights
 
 
-def _configuration(cfg: CfgNode, seed: int, weights: str) -> str:
+def _configuration(cfg: CfgNode, weights: str) -> str:
     cfg = cfg.clone()
-    cfg.SEED = seed
     cfg.MODEL.WEIGHTS = weights
     cfg.OUTPUT_DIR = ""
     return cfg.dump()

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from PIL import Image
 
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.config import get_cfg
 from epl_d2.data.augmentation_recipe import build_test_augmentations
-from epl_d2.data.datasets.metadata import Color, bit_reversal_palette
+from epl_d2.data.class_names import names_and_colors
+from epl_d2.data.datasets.metadata import Color
 from epl_d2.data.label_io import picture_to_rgb, read_image
 from epl_d2.engine.setup import prepare_config
 from epl_d2.engine.trainer import Trainer
@@ -80,7 +80,7 @@ class Predictor:
         self._model = SemanticSegmentorWithTTA(cfg, model).eval()
         self._augmentations = T.AugmentationList(build_test_augmentations(cfg))
         self._image_format = cfg.INPUT.FORMAT
-        self.classes, self.palette = _names_and_colors(cfg)
+        self.classes, self.palette = names_and_colors(cfg)
 
     @classmethod
     def from_config(
@@ -201,14 +201,3 @@ def _as_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     if channels == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[:, :, :3])
-
-
-def _names_and_colors(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Those of the config's data set, or numbers and the colours of VOC where no data set fits."""
-    count = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        metadata = MetadataCatalog.get(name)
-        classes, colors = metadata.get("stuff_classes"), metadata.get("stuff_colors")
-        if classes is not None and colors is not None and len(classes) == count:
-            return tuple(classes), tuple(tuple(color) for color in colors)
-    return tuple(map(str, range(count))), bit_reversal_palette(count)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from . import by_axis, line_cpu
+from . import by_axis
 from .arguments import (
     CONVOLUTIONS,
     FORMULATIONS,
@@ -13,6 +13,14 @@ from .arguments import (
     check_mu,
 )
 from .autograd import with_gradient
+from .triton_autograd import is_taken, with_kernels
+
+try:
+    from . import line_cpu as on_cpu
+except ModuleNotFoundError as error:
+    if error.name != "numba":
+        raise
+    on_cpu = by_axis  # without Numba the plain formulas run
 
 
 def check_line_arguments(
@@ -62,6 +70,10 @@ def line_loss(
     """
     check_line_arguments(kernel_size, splitter, convolution, mu, formulation)
     check_inputs(logits, labels, ignore_value)
+    if is_taken(logits, labels, kernel_size, convolution):
+        from . import triton_line  # not everywhere is there a Triton to import
+
+        return with_kernels(triton_line, logits, labels, kernel_size, splitter, mu, formulation, ignore_value)
     settings = (kernel_size, splitter, convolution, mu, formulation, ignore_value)
-    path = line_cpu if logits.device.type == "cpu" else by_axis
+    path = on_cpu if logits.device.type == "cpu" else by_axis
     return with_gradient(path.line_loss_and_gradient, logits, labels, *settings)

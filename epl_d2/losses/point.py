@@ -2,9 +2,17 @@
 
 from torch import Tensor
 
-from . import by_axis, point_cpu
+from . import by_axis
 from .arguments import CONVOLUTIONS, NORMS, SPLITTERS, check_choice, check_inputs, check_kernel_size
 from .autograd import with_gradient
+from .triton_autograd import is_taken, with_kernels
+
+try:
+    from . import point_cpu as on_cpu
+except ModuleNotFoundError as error:
+    if error.name != "numba":
+        raise
+    on_cpu = by_axis  # without Numba the plain formulas run
 
 
 def check_point_arguments(kernel_size: int, splitter: str, convolution: str, norm: str, prefix: str = "") -> None:
@@ -47,6 +55,10 @@ def point_loss(
     """
     check_point_arguments(kernel_size, splitter, convolution, norm)
     check_inputs(logits, labels, ignore_value)
+    if is_taken(logits, labels, kernel_size, convolution):
+        from . import triton_point  # not everywhere is there a Triton to import
+
+        return with_kernels(triton_point, logits, labels, kernel_size, splitter, norm, ignore_value)
     settings = (kernel_size, splitter, convolution, norm, ignore_value)
-    path = point_cpu if logits.device.type == "cpu" else by_axis
+    path = on_cpu if logits.device.type == "cpu" else by_axis
     return with_gradient(path.point_loss_and_gradient, logits, labels, *settings)

@@ -6,8 +6,8 @@ number of those two that take part, the cost is sum c |W|^q, and its gradient G 
 q c |W|^(q-1) sign(W). The cost is homogeneous of degree q, thus <D, G> / q: no other sum is needed.
 
 A job is a strip of rows of one image with all its classes, so that the way back through softmax, p (G - <p, G>), is
-part of it and the gradient can replace p. The rows that neighbouring strips share are copied before the start. The extra
-memory is one tensor like the logits, and the gradient of one strip a thread.
+part of it and the gradient can replace p. The rows that neighbouring strips share are copied before the start. The
+extra memory is one tensor like the logits, and the gradient of one strip a thread.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, A axes, R rows of a strip, T threads, r radius, q
 reach of a window (its taps - 1).
@@ -173,7 +173,7 @@ def _weigh(codes, origins, first, number, radius, scale, out):
 def _subtract(codes, code, p, out):
     for x in range(len(out)):
         y = p[x] * 0 if codes[x] != code else p[x] * 0 + 1
-        out[x] = y - p[x] if codes[x] else p[x] * 0
+        out[x] = y - p[x] if codes[x] else 0
 
 
 @compiled
@@ -196,4 +196,4 @@ def _multiply_add(total, first, second):
 def _through_softmax(p, gradient, inner, codes):
     """Replace p by p (G - <p, G>), or 0 where no part is taken."""
     for x in range(len(p)):
-        p[x] = p[x] * (gradient[x] - inner[x]) if codes[x] else 0 * gradient[x]
+        p[x] = p[x] * (gradient[x] - inner[x]) if codes[x] else 0

@@ -100,42 +100,6 @@ def axis_energies(fields: Tensor, radius: int, axis: Axis | None, padding: str) 
     return torch.stack((forward, backward), dim=1)
 
 
-def crop(fields: Tensor, rows: int, columns: int) -> Tensor:
-    """``[..., H, W]`` without ``rows`` at the top and the bottom and ``columns`` at both sides (a view)."""
-    return fields[..., rows : fields.shape[-2] - rows, columns : fields.shape[-1] - columns]
-
-
-def replicate(fields: Tensor, columns: int, above: int, below: int) -> None:
-    """Overwrite margins of ``[..., H, W]``: ``columns`` at both sides, and rows, with the nearest pixel inside."""
-    if columns:
-        fields[..., :columns] = fields[..., columns : columns + 1]
-        fields[..., -columns:] = fields[..., -columns - 1 : -columns]
-    if above:
-        fields[..., :above, :] = fields[..., above : above + 1, :]
-    if below:
-        fields[..., -below:, :] = fields[..., -below - 1 : -below, :]
-
-
-def fold(fields: Tensor, rows: int, columns: int, first: bool = True, last: bool = True) -> Tensor:
-    """Adjoint of replicate padding: crop, adding in place what is cut off to the edge that it was a copy of.
-
-    ``first`` and ``last`` say whether the top and the bottom are edges of the image; if not, they are only cut off.
-    """
-    if columns:
-        inner = crop(fields, 0, columns)
-        inner[..., 0] += fields[..., :columns].sum(dim=-1)
-        inner[..., -1] += fields[..., -columns:].sum(dim=-1)
-        fields = inner
-    if rows:
-        inner = crop(fields, rows, 0)
-        if first:
-            inner[..., 0, :] += fields[..., :rows, :].sum(dim=-2)
-        if last:
-            inner[..., -1, :] += fields[..., -rows:, :].sum(dim=-2)
-        fields = inner
-    return fields
-
-
 def potential_field(
     fields: Tensor,
     kernel_size: int,

@@ -14,6 +14,9 @@ from torch import Tensor
 from ..compilation import compiled
 from .potential import axes_of
 
+# Numbers in a strip: half a dozen such arrays are in use at a time, and should fit the cache of a core.
+STRIP_SIZE = 16384
+
 
 @compiled
 def window_sums(source, step, taps, count, out, spare, other):
@@ -75,8 +78,8 @@ def clear(array):
 def field_sums(source, rows, pitch, axis, taps, box, out, spares):
     """Window sums of ``rows`` rows of windows, each at the place of its window's first pixel.
 
-    Windows end where they would begin in the adjoint: started (taps - 1) steps of the axis earlier, this sums for
-    each pixel over the windows that it lies in.
+    The adjoint, for each pixel the sum over the windows that it lies in, is the same with a source that begins
+    taps - 1 steps of the axis earlier.
 
     Args:
         source: a strip with the rows of all windows, and ``taps`` more numbers behind it.
@@ -134,7 +137,7 @@ def geometry(radius: int, splitter: str, box: bool) -> tuple[np.ndarray, np.ndar
 
 def strip_rows(pitch: int, taps: int, height: int) -> int:
     """Rows of a strip: few enough for the cache, but many compared with those that two strips share."""
-    return min(max(4 * (taps - 1), 8, 16384 // pitch), max(1, height))
+    return min(max(4 * (taps - 1), 8, STRIP_SIZE // pitch), max(1, height))
 
 
 def encode(labels: Tensor, classes: int, ignore_value: int) -> Tensor:

@@ -7,7 +7,7 @@ loader) or when two threads call at once.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def run_jobs(kernel: Callable[..., None], jobs: int, *arguments: Any) -> None:
         other.result()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="epl_d2")
 

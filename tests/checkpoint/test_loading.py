@@ -61,11 +61,11 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys, name):
 
 def test_shapes_and_names_that_differ_are_listed(tmp_path):
     torch.save(model(5).state_dict(), tmp_path / "wide.pth")
-    with pytest.raises(ValueError, match="6 entries differ") as raised:
+    with pytest.raises(ValueError, match="7 entries differ") as raised:
         load_weights(model(), tmp_path / "wide.pth")
     message = str(raised.value)
     assert "0.weight: model [4, 3, 1, 1], checkpoint [5, 3, 1, 1]" in message
-    assert "and 1 more" in message
+    assert "and 2 more" in message
 
     state = model().state_dict()
     state["9.weight"] = state.pop("2.bias")

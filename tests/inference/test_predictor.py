@@ -89,7 +89,6 @@ def test_the_config_resizes_and_orders_the_channels(config_file, weights, option
     opts = [*options, "INPUT.MIN_SIZE_TEST", 96, "INPUT.FORMAT", "BGR"]
     predictor = epl_d2.Predictor.from_config(config_file, weights, opts, "cpu")
     seen = []
-    predictor._model.model.register_forward_pre_hook(lambda module, args: None)
     inner = predictor._model.model.predict
     predictor._model.model.predict = lambda images: seen.append(images) or inner(images)
     result = predictor(scene)

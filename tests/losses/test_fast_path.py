@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epl_d2.losses import by_axis, line_cpu, line_loss, point_cpu, point_loss, reference
+from epl_d2.losses import by_axis, line_loss, point_loss, reference, strips
 from epl_d2.losses.autograd import with_gradient
 
 SETTINGS = settings(
@@ -101,17 +101,37 @@ def test_exponents(scene: Callable, mu: int) -> None:
     compare_all(*scene(ignored=True), mu=mu)
 
 
-def test_tiles_and_blocks(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into as many pieces as possible, the sums stay the same."""
-    monkeypatch.setattr(point_cpu, "_BLOCK_BYTES", 1)
-    monkeypatch.setattr(line_cpu, "_BLOCK_BYTES", 1)
+def test_steep_lines_of_noise() -> None:
+    """mu = 20 and energies up to 11 magnify each rounding of an energy some 20 times; the fast loss adds none."""
+    generator = torch.Generator().manual_seed(1)
+    logits = 2 * torch.randn(1, 4, 48, 52, generator=generator)
+    labels = torch.randint(0, 4, (1, 48, 52), generator=generator)
+    settings = (labels, 21, "B", "anisotropic", 20, "contour")
+    single, double = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    plain = torch.autograd.grad(plain_line(single, *settings), single)[0]
+    exact = torch.autograd.grad(plain_line(double, *settings), double)[0]
+    fast = torch.autograd.grad(fast_line(single, *settings), single)[0]
+    assert (fast - plain).norm() <= 2e-6 * plain.norm()
+    assert (fast - exact).norm() <= 1e-5 * exact.norm()
+
+
+def test_short_strips(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into as many strips as possible, the sums stay the same."""
+    monkeypatch.setattr(strips, "STRIP_SIZE", 1)
     compare_all(*scene(shape=(2, 4, 70, 20), ignored=True), width=5)
 
 
-def test_sampled_ranks(scene: Callable) -> None:
-    """Large enough that ranks are searched with a sample."""
-    compare_all(*scene(shape=(1, 3, 150, 170), ignored=True), splitter="A")
-    compare_all(*scene(shape=(1, 3, 136, 152)), splitter="B")
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads(scene: Callable, threads: int) -> None:
+    """The same bits however many threads share the work (of a size that PyTorch's softmax cuts at whole vectors)."""
+    logits, labels = scene(shape=(2, 4, 72, 32), ignored=True)
+    results = []
+    for number in (1, threads):
+        torch.set_num_threads(number)
+        mine = logits.clone().requires_grad_()
+        value = point_loss(mine, labels) + line_loss(mine, labels)
+        results.append((value.detach(), *torch.autograd.grad(value, mine)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize(

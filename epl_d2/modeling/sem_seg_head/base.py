@@ -74,7 +74,6 @@ def select_features(
     missing = [name for name in names if name not in input_shape]
     if missing:
         raise ValueError(
-            f"{key} is {list(names)}, but the backbone has no {', '.join(missing)}; "
-            f"it has {', '.join(input_shape)}"
+            f"{key} is {list(names)}, but the backbone has no {', '.join(missing)}; it has {', '.join(input_shape)}"
         )
     return {name: input_shape[name] for name in names}

@@ -1,0 +1,86 @@
+"""From a model to a file that has passed its parity check, or to none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .formats import FORMATS, SUFFIXES, check_packages, load, write
+from .parity import ParityError, check_parity, random_picture
+from .segmentor import PictureSegmentor
+
+__all__ = ["export_model"]
+
+
+def export_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    format: str,
+    sizes: Sequence[tuple[int, int]],
+    input_format: str = "RGB",
+    output: str = "logits",
+    dtype: torch.dtype = torch.uint8,
+    fixed_size: bool = False,
+    tolerance: float = 1e-4,
+) -> float:
+    """Write the inference of `model` to `path` and check the file against the model on random pictures.
+
+    The file is written under a temporary name and takes its own only after the check.
+
+    Args:
+        model: an `EPLSemanticSegmentor` on the CPU, in evaluation mode.
+        path: the file; a folder that is missing is made.
+        format: one of `FORMATS`.
+        sizes: (H, W) of the pictures; the operations are recorded at the first.
+        input_format: INPUT.FORMAT of the model; the file takes RGB in any case.
+        output: "logits" [1, K, H, W] or "labels" [1, H, W].
+        dtype: torch.uint8 or torch.float32, of the file's input.
+        fixed_size: the file takes pictures of the first size only, and is checked at this size.
+        tolerance: see `check_parity`.
+
+    Returns:
+        The largest difference that the check found.
+
+    Raises:
+        ValueError: an argument is none of the above.
+        ImportError: the format needs a package that is missing.
+        ExportError: the format cannot express an operation of the model, which the message names.
+        ParityError: the file computes something else than the model; the message names the likely causes.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}, expected one of {FORMATS}")
+    if dtype not in (torch.uint8, torch.float32):
+        raise ValueError(f"dtype is {dtype}, expected torch.uint8 or torch.float32")
+    if not sizes or min(min(size) for size in sizes) < 1:
+        raise ValueError(f"sizes are {list(sizes)}, expected at least one pair of positive numbers")
+    check_packages(format)
+    segmentor = PictureSegmentor(model, input_format=input_format, output=output).eval()
+    pictures = [random_picture(size, dtype, seed) for seed, size in enumerate(sizes[:1] if fixed_size else sizes)]
+    # Recorded on other pixels than those of the check, so that a value taken from them does not go unnoticed.
+    example = random_picture(sizes[0], dtype, len(sizes))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{SUFFIXES[format]}")
+    try:
+        constants = write(segmentor, example, temporary, format, fixed_size=fixed_size)
+        try:
+            difference = check_parity(
+                model,
+                load(temporary, format),
+                pictures,
+                labels=output == "labels",
+                reverse_channels=segmentor.reverse_channels,
+                tolerance=tolerance,
+            )
+        except ParityError as error:
+            causes = f"\n  recorded as constants at: {', '.join(constants)}" if constants else ""
+            raise ParityError(f"{error}{causes}") from error
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference

@@ -1,0 +1,180 @@
+"""Grid files: what is read, and that every mistake is named with file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from epl_d2.experiments.grid import read_grid
+from epl_d2.experiments.plan import check_same_configuration, plan_runs, resolve_methods
+
+ROOT = Path(__file__).parents[2]
+GRIDS = sorted((ROOT / "configs" / "grids").glob("*.yaml"))
+GRID = """\
+name: small
+output: output/small
+config: configs/shapes/deeplab_v3_plus_mobilenet_v2.yaml
+opts: [SOLVER.MAX_ITER, 4]
+evaluate: {val: shapes_sem_seg_val}
+widths: [1, 3]
+seeds: [1, 2]
+baseline: cross_entropy
+methods:
+  cross_entropy: {}
+  epl:
+    opts: [MODEL.EPL.ENABLED, True, MODEL.EPL.POINT.WEIGHT, 0.5]
+paper:
+  source: Table III
+  split: val
+  numbers: {epl: {mIoU: 70.5}}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "grid.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_grid_is_read(tmp_path):
+    grid = read_grid(written(tmp_path, GRID))
+    assert (grid.name, grid.seeds, grid.widths, grid.jobs, grid.threads) == ("small", (1, 2), (1, 3), 1, 1)
+    assert [method.name for method in grid.methods] == ["cross_entropy", "epl"]
+    override = grid.methods[1].overrides[1]
+    assert (override.key, override.value) == ("MODEL.EPL.POINT.WEIGHT", "0.5")
+    assert override.where == f"{tmp_path / 'grid.yaml'}:12"
+    assert grid.paper.numbers == {"epl": {"mIoU": 70.5}}
+
+
+def test_options_of_the_command_line_come_last(tmp_path):
+    grid = read_grid(written(tmp_path, GRID)).with_overrides(["MODEL.EPL.POINT.WEIGHT", "0.25"])
+    runs = plan_runs(grid, tmp_path, ROOT, files=False)
+    assert [run.name for run in runs] == ["cross_entropy/seed_1", "epl/seed_1", "cross_entropy/seed_2", "epl/seed_2"]
+    assert all("WEIGHT: 0.25" in run.configuration for run in runs)
+    assert len({run.config_hash for run in runs}) == 4
+    assert runs[0].max_iter == 4
+    assert runs[0].command[-4:] == ["SEED", "1", "OUTPUT_DIR", str(tmp_path / "cross_entropy" / "seed_1")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message"),
+    [
+        ("seeds:", "seed:", 7, "unknown key 'seed'"),
+        ("seeds: [1, 2]", "seeds: [1, 1]", 7, "twice"),
+        ("seeds: [1, 2]", "seeds: []", 7, "at least one"),
+        ("seeds: [1, 2]", "seeds: [a]", 7, "integer"),
+        ("widths: [1, 3]", "widths: [1, 3.5]", 6, "integer"),
+        ("baseline: cross_entropy", "baseline: ce", 8, "baseline is 'ce', but the methods are cross_entropy, epl"),
+        ("evaluate: {val:", "evaluate: {train:", 5, "unknown key 'train'"),
+        ("evaluate: {val: shapes_sem_seg_val}", "evaluate: {}", 5, "empty"),
+        ("opts: [SOLVER.MAX_ITER, 4]", "opts: [SOLVER.MAX_ITER]", 4, "'SOLVER.MAX_ITER' has no value"),
+        ("opts: [SOLVER.MAX_ITER, 4]", "opts: [SEED, 4]", 4, "use `seeds`"),
+        ("opts: [SOLVER.MAX_ITER, 4]", "opts: {SOLVER.MAX_ITER: 4}", 4, "must be a list"),
+        ("  cross_entropy: {}", "  cross_entropy: {option: []}", 10, "unknown key 'option'"),
+        ("  cross_entropy: {}", "  cross_entropy: {}\n  epl: {}", 12, "'epl' twice"),
+        ("  cross_entropy: {}", "  cross_entropy: {}\n  ../x: {}", 11, "names a folder"),
+        ("numbers: {epl: {mIoU: 70.5}}", "numbers: {epl: {mIoU: good}}", 16, "must be a number"),
+        ("numbers: {epl: {mIoU: 70.5}}", "numbers: {other: {}}", 16, "unknown key 'other'"),
+        ("split: val", "split: all", 15, "val or test"),
+        ("name: small", "name: [small", 2, "no valid YAML"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(tmp_path, before, after, line, message):
+    assert before in GRID
+    path = written(tmp_path, GRID.replace(before, after, 1))
+    with pytest.raises(ValueError) as error:
+        read_grid(path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert message in str(error.value)
+
+
+def test_missing_files_and_keys(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such grid file"):
+        read_grid(tmp_path / "none.yaml")
+    with pytest.raises(ValueError, match=r"grid\.yaml:1: the key 'seeds' is missing"):
+        read_grid(written(tmp_path, GRID.replace("seeds: [1, 2]\n", "")))
+    with pytest.raises(ValueError, match=r"grid\.yaml:1: the file is empty"):
+        read_grid(written(tmp_path, ""))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message"),
+    [
+        ("deeplab_v3_plus_mobilenet_v2.yaml", "none.yaml", 3, "none.yaml does not exist"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WIEGHT, 0.5", 12, "WIEGHT"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WEIGHT, high", 12, "no valid override"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.KERNEL_SIZE, 4", 12, "kernel_size"),
+        ("shapes_sem_seg_val", "shapes_val", 5, "there is no data set 'shapes_val'"),
+        ("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, ['x']]", 10, "there is no data set 'x'"),
+        ("widths: [1, 3]", "widths: [1, 30]", 6, "[30] are not in TEST.BOUNDARY.WIDTHS"),
+    ],
+)
+def test_what_needs_detectron2_is_refused_with_its_line(tmp_path, before, after, line, message):
+    assert before in GRID
+    path = written(tmp_path, GRID.replace(before, after, 1))
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        plan_runs(read_grid(path), tmp_path, ROOT, files=False)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert message in str(error.value)
+
+
+def test_missing_data_and_weights_are_refused_before_a_real_run(tmp_path):
+    path = written(
+        tmp_path, GRID.replace("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, [camvid_sem_seg_train]]")
+    )
+    with pytest.raises(ValueError, match=r"grid\.yaml:\d+: .*camvid"):
+        plan_runs(read_grid(path), tmp_path, ROOT)
+    plan_runs(read_grid(path), tmp_path, ROOT, files=False)
+
+
+def test_weights_enter_the_hash_by_content(tmp_path):
+    grid = read_grid(written(tmp_path, GRID))
+    hashes = []
+    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
+        (tmp_path / name).write_bytes(content)
+        planned = plan_runs(grid.with_overrides(["MODEL.WEIGHTS", str(tmp_path / name)]), tmp_path, ROOT, files=False)
+        hashes.append(planned[0].config_hash)
+    assert hashes[0] == hashes[1] != hashes[2]
+    with pytest.raises(FileNotFoundError, match=r"--opts: MODEL.WEIGHTS .*none\.pth does not exist"):
+        _check_files(grid.with_overrides(["MODEL.WEIGHTS", str(tmp_path / "none.pth")]), tmp_path)
+
+
+def _check_files(grid, folder):
+    from epl_d2.experiments import plan
+
+    cfgs = resolve_methods(grid, ROOT, files=False)
+    plan._identity_of_weights(cfgs[0].MODEL.WEIGHTS, grid.methods[0], files=True)
+
+
+def test_a_folder_of_another_configuration_is_refused(tmp_path):
+    grid = read_grid(written(tmp_path, GRID))
+    run = plan_runs(grid, tmp_path, ROOT, files=False)[0]
+    check_same_configuration(run)  # nothing there
+    run.configuration_file.parent.mkdir(parents=True)
+    # A key that the earlier version of the project did not have, and that has its default now, is no difference.
+    run.configuration_file.write_text(run.configuration.replace("    SAVE_IMAGE_COUNTS", "    # SAVE_IMAGE_COUNTS"))
+    check_same_configuration(run)
+    run.configuration_file.write_text(run.configuration.replace("MAX_ITER: 4", "MAX_ITER: 5"))
+    with pytest.raises(
+        ValueError, match=r"seed_1 holds a run of another configuration: SOLVER.MAX_ITER was 5 and is 4"
+    ):
+        check_same_configuration(run)
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_shipped_grid_can_run(path):
+    """Configs exist, overrides fit, data sets are registered, the models and their losses can be built."""
+    text = path.read_text()
+    assert f"tools/run_grid.py configs/grids/{path.name}" in text
+    grid = read_grid(path)
+    assert grid.name == path.stem
+    assert grid.output == f"output/grids/{path.stem}"
+    cfgs = resolve_methods(grid, ROOT, files=False)
+    assert len(cfgs) == len(grid.methods) > 1
+    enabled = {method.name: cfg.MODEL.EPL.ENABLED for method, cfg in zip(grid.methods, cfgs, strict=True)}
+    assert not enabled[grid.baseline]
+
+
+def test_the_grids_of_the_paper_are_all_there():
+    names = {path.stem for path in GRIDS}
+    tables = (1, 2, 3, 4, 7, 12, 13, 14, 15)
+    assert {f"paper_table_{number}_{name}" for number in tables for name in ("voc", "cityscapes")} <= names

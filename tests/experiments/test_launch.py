@@ -1,0 +1,92 @@
+"""Launching: a failed run is named and the rest goes on, GPUs are dealt out in turn, progress and its ETA."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from epl_d2.experiments.launch import run_all
+from epl_d2.experiments.progress import Progress
+from epl_d2.experiments.runs import Run, execute
+
+# Stands for train_net.py: notes what it was given and writes what the evaluator would.
+TRAIN_NET = """\
+import json, os, pathlib, sys
+options = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+folder = pathlib.Path(options["OUTPUT_DIR"])
+(folder / "seen.json").write_text(json.dumps([os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES")]))
+if options.get("FAIL"):
+    sys.exit("no luck")
+(folder / "inference").mkdir()
+curves = {name: [50.0] for name in ("BF", "BF-davis", "Trimap-mIoU", "Boundary-IoU")}
+record = {"classes": ["a"], "IoU": [40.0], "ACC": [None], "widths": [1], **curves}
+record.update(dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC"), 40.0))
+(folder / "inference" / "boundary_curves.json").write_text(json.dumps(record))
+"""
+
+
+def make_run(folder: Path, method: str, *options: str, seed: int = 1) -> Run:
+    (folder / "train_net.py").write_text(TRAIN_NET)
+    return Run(
+        method=method,
+        seed=seed,
+        folder=str(folder / method / f"seed_{seed}"),
+        train_net=str(folder / "train_net.py"),
+        config_file="unused.yaml",
+        options=options,
+        evaluate={"val": "data"},
+        configuration="SEED: 1\n",
+        config_hash="0123",
+        max_iter=100,
+        threads=3,
+        cuda=False,
+    )
+
+
+def test_failed_runs_are_named_and_the_others_go_on(tmp_path):
+    runs = [make_run(tmp_path, "good"), make_run(tmp_path, "bad", "FAIL", "1"), make_run(tmp_path, "fine")]
+    said = []
+    failed = run_all(runs, tmp_path / "submitit", 2, gpus=["4", "7"], say=said.append)
+    assert list(failed) == ["bad/seed_1"]
+    log = tmp_path / "bad" / "seed_1" / "attempt_1.log"
+    assert f"bad/seed_1 ended with code 1, see {log}" in failed["bad/seed_1"]
+    assert log.read_text().strip() == "no luck"
+    record = json.loads((tmp_path / "good" / "seed_1" / "run.json").read_text())
+    assert record["metrics"]["val"]["BF@1px"] == 50.0
+    assert record["metrics"]["val"]["ACC-a"] is None
+    assert record["device"].endswith("3 threads")
+    seen = [json.loads((tmp_path / name / "seed_1" / "seen.json").read_text()) for name in ("good", "bad", "fine")]
+    assert {threads for threads, _ in seen} == {"3"}
+    assert sorted(gpu for _, gpu in seen[:2]) == ["4", "7"]
+    assert said[0] == "3 runs, 0 finished before"
+    assert "2 of 3 runs finished, 1 failed" in said[-1]
+
+    # Started again, only what failed is tried again.
+    assert list(run_all(runs, tmp_path / "submitit", 2, say=said.append)) == ["bad/seed_1"]
+    assert json.loads((tmp_path / "good" / "seed_1" / "run.json").read_text())["attempts"] == 1
+    assert (tmp_path / "bad" / "seed_1" / "attempt_2.log").exists()
+
+
+def test_a_run_without_results_has_no_record(tmp_path):
+    run = make_run(tmp_path, "silent")
+    Path(run.train_net).write_text("pass")
+    with pytest.raises(ValueError, match="was the model evaluated"):
+        execute(run)
+    assert not run.record_file.exists()
+
+
+def test_time_left_follows_from_the_iterations_of_this_session(tmp_path):
+    runs = [make_run(tmp_path, name) for name in ("done", "half", "new")]
+    for run in runs:
+        Path(run.folder).mkdir(parents=True)
+    runs[0].record_file.write_text(json.dumps({"method": "", "seed": 1, "metrics": {}, "commits": []}))
+    metrics = Path(runs[1].folder, "metrics.json")
+    metrics.write_text('{"iteration": 19}\n')
+    progress = Progress(runs, lambda line: None)
+    assert "time left unknown" in progress.line(runs[1:], 0, 10.0)
+    metrics.write_text('{"iteration": 19}\n{"iteration": 59, "lr": 0.1}\n')
+    # 40 iterations took 60 s; 300 - 100 - 60 = 140 are left.
+    line = progress.line(runs[1:], 1, 60.0)
+    assert line == (
+        "1 of 3 runs finished, 1 failed, 53%, time left 0:03:30, running: half/seed_1 60/100, new/seed_1 0/100"
+    )

@@ -1,0 +1,117 @@
+"""Tables and curves from the records of runs."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.image_counts import write_image_counts
+from epl_d2.evaluation.report import curves_record
+from epl_d2.experiments.grid import read_grid
+from epl_d2.experiments.results import write_results
+from epl_d2.experiments.scores import scores_of_record
+
+WIDTHS = (1, 3)
+GRID = """\
+name: made_up
+output: unused
+config: unused.yaml
+evaluate: {val: some_val, test: some_test}
+widths: [1, 3]
+seeds: [1, 2, 3]
+baseline: base
+methods: {base: {}, better: {}, absent: {}}
+paper:
+  source: Table 0
+  split: test
+  numbers: {base: {mIoU: 60.0}, better: {mIoU: 61.5, BF@1px: 40.0}}
+"""
+
+
+def statistics_of(shift: int, seed: int):
+    """Counts of 6 images in which the prediction is the target moved by `shift` pixels."""
+    total, images = BoundaryStatistics(3, WIDTHS), {}
+    for image in range(6):
+        target = np.kron(np.random.default_rng(image).integers(0, 3, (4, 4)), np.ones((8, 8), int))
+        statistics = total.empty_copy()
+        statistics.update(np.roll(target, shift + (image == seed), axis=1), target)
+        images[f"/x/{image}.png"] = statistics.counts
+        total.merge(statistics)
+    return total, images
+
+
+def write_run(output, method, seed, shift, commit="abc", dirty=False):
+    folder = output / method / f"seed_{seed}"
+    metrics = {}
+    for split, name in (("val", "some_val"), ("test", "some_test")):
+        total, images = statistics_of(shift, seed)
+        (folder / "inference" / name).mkdir(parents=True)
+        write_image_counts(folder / "inference" / name / "image_counts.npz", images, WIDTHS)
+        metrics[split] = scores_of_record(curves_record(total, ["a", "b", "c"], name))
+    record = {
+        **{"method": method, "seed": seed, "commits": [commit], "dirty": dirty, "config_hash": "h", "device": "d"},
+        **{"minutes": 1.5, "threads": 1, "attempts": 1, "metrics": metrics},
+        "evaluate": {"val": "some_val", "test": "some_test"},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    return metrics
+
+
+@pytest.fixture
+def grid(tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return read_grid(tmp_path / "grid.yaml")
+
+
+def cells_of(text, after, method):
+    """Cells of a method's row in the first table after a phrase."""
+    rows = text.split(after)[1].splitlines()
+    return [cell.strip() for cell in next(row for row in rows if row.startswith(f"| {method}")).split("|")[2:-1]]
+
+
+def test_tables_curves_and_marks(grid, tmp_path):
+    scores = {seed: write_run(tmp_path, "base", seed, 3) for seed in (1, 2, 3)}
+    better = {1: write_run(tmp_path, "better", 1, 1), 2: write_run(tmp_path, "better", 2, 1, "old", dirty=True)}
+    files = write_results(grid, tmp_path, "abc")
+    assert [file.name for file in files] == ["results.csv", "results.md", "curves_val.png", "curves_test.png"]
+    assert all(file.stat().st_size > 100 for file in files)
+
+    with files[0].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["seed"], row["note"]) for row in rows] == [
+        *(("base", str(seed), "") for seed in (1, 2, 3)),
+        ("better", "1", ""),
+        ("better", "2", "another commit; dirty"),
+    ]
+    assert float(rows[3]["test/BF@1px"]) == pytest.approx(better[1]["test"]["BF@1px"], abs=1e-4)
+
+    text = files[1].read_text()
+    assert "5 of 9 runs finished" in text
+    assert "Not finished: better/seed_3, absent/seed_1, absent/seed_2, absent/seed_3." in text
+    values = [scores[seed]["val"]["mIoU"] for seed in scores]
+    half = 4.302653 * np.std(values, ddof=1) / math.sqrt(3)
+    assert cells_of(text, "## val", "base")[1] == f"{np.mean(values):.2f} ± {half:.2f}"
+    assert "better † ‡" in text
+
+    difference = np.mean([better[seed]["test"]["BF@1px"] - scores[seed]["test"]["BF@1px"] for seed in (1, 2)])
+    cell = cells_of(text.split("## test")[1], "Difference to base", "better")[2]
+    assert cell.startswith(f"{difference:+.2f} [")
+    low, high = map(float, cell.split("[")[1].rstrip("]").split(","))
+    assert low <= difference <= high
+    assert low > 0  # a shift of 1 pixel is better than one of 3 in every image
+
+    assert cells_of(text, "Published: Table 0.", "base")[0] == "60.00"
+    assert cells_of(text, "Published: Table 0.", "better")[2] == "40.00"
+    assert write_results(grid, tmp_path, "abc")[1].read_text() == text
+
+
+def test_nothing_finished_and_broken_records_are_refused(grid, tmp_path):
+    with pytest.raises(ValueError, match="no finished run"):
+        write_results(grid, tmp_path, "abc")
+    (tmp_path / "base" / "seed_1").mkdir(parents=True)
+    (tmp_path / "base" / "seed_1" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json: not JSON"):
+        write_results(grid, tmp_path, "abc")

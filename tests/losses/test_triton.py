@@ -1,0 +1,177 @@
+"""The Triton kernels of the losses: dispatch, the interpreter's run, compilation without a GPU, and a real GPU."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from epl_d2.losses import EPLLoss, by_axis, line_loss, point_loss, reference
+from epl_d2.losses.triton_autograd import is_taken
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+POINT = [{"norm": "l1"}, {"splitter": "C", "kernel_size": 11}, {"splitter": "B", "kernel_size": 21}]
+LINE = [
+    {"mu": 10},
+    {"splitter": "C", "kernel_size": 11, "mu": 2},
+    {"formulation": "contour", "splitter": "B", "mu": 20},
+    {"formulation": "contour", "kernel_size": 21, "mu": 4},
+]
+CASES = [(point_loss, choice) for choice in POINT] + [(line_loss, choice) for choice in LINE]
+
+
+def test_cpu_tensors_are_not_taken(scene: Callable) -> None:
+    logits, labels = scene()
+    assert not is_taken(logits, labels, 7, "anisotropic")
+    assert not is_taken(logits.to("meta"), labels.to("meta"), 7, "anisotropic")
+
+
+@pytest.mark.slow
+def test_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    path = Path(__file__).with_name("triton_interpreted.py")
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
+
+
+FLOATS = ["logits", "shift", "scale", "scratch", "windows", "slopes", "gradient", "factor", "coefficients"]
+TYPES = {
+    **dict.fromkeys(FLOATS, "*fp32"),
+    **dict.fromkeys(("category", "counts", "present", "target", "keys", "places", "rest"), "*i32"),
+    **dict.fromkeys(("K", "H", "W", "pixels", "ignore_value", "across", "first"), "i32"),
+    "labels": "*i64",
+}
+TILE = {"BH": 16, "BW": 128, "CHUNK": 1024}
+BINS = {"ENERGY_BINS": 2048, "BINS": 1024, "TARGET_BINS": 16}
+WINDOWS = {"AXES": 2, "R": 3, **TILE}
+# Numbers that are 1 become constants of the kernel: a single class, and images of one column and one row.
+ONES = {"K": 1, "H": 1, "W": 1, "across": 1}
+KERNELS = [
+    ("windows", "statistics_kernel", {"BINS": 32, "BLOCK": 256}),
+    ("point", "point_value_kernel", {"L1": False, **WINDOWS, "R": 5, "AXES": 4}),
+    ("point", "point_value_kernel", {"L1": True, **WINDOWS, **ONES}),
+    ("point", "point_gradient_kernel", {"L1": False, **WINDOWS}),
+    ("point", "point_gradient_kernel", {"L1": True, **WINDOWS, **ONES}),
+    ("select", "count_kernel", {"ZERO": True, "LEVEL": 0, **BINS, **WINDOWS}),
+    ("select", "count_kernel", {"ZERO": False, "LEVEL": 4, **BINS, **WINDOWS}),
+    ("select", "narrow_kernel", {"R": 3, "LEVEL": 0, **BINS}),
+    ("select", "narrow_kernel", {"R": 3, "LEVEL": 4, **BINS}),
+    ("line", "line_sums_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS}),
+    ("line", "line_gradient_kernel", {"MU": 2, "OFFICIAL": False, **WINDOWS}),
+    ("line", "line_gradient_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS, **ONES}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_compiles_for_gpus(capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter accepts what the compiler refuses. All kernels for one GPU, every third for the other."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from epl_d2.losses import triton_line, triton_point, triton_select, triton_windows
+
+    modules = {"windows": triton_windows, "point": triton_point, "select": triton_select, "line": triton_line}
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for module, name, constants in KERNELS[:: 1 if capability == 90 else 3]:
+        kernel = getattr(modules[module], name)
+        types = {**TYPES, "parts": "*fp64" if module == "point" else "*fp32"}
+        signature = {x: "constexpr" if x in constants else types[x] for x in kernel.arg_names}
+        source = ASTSource(kernel, signature, dict(constants))
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8})
+        assert name in compiled.asm["ptx"]
+        # What every GPU of the kind has for a program.
+        assert compiled.metadata.shared <= 48 * 1024
+
+
+@needs_cuda
+@pytest.mark.parametrize(("loss", "choice"), CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_equals_the_cpu(scene: Callable, loss: Callable, choice: dict[str, Any], dtype: torch.dtype) -> None:
+    for shape in ((2, 5, 40, 300), (1, 3, 5, 4)):
+        logits, labels = scene(shape, ignored=True, dtype=dtype)
+        inputs = [logits.to(device).requires_grad_() for device in ("cpu", "cuda")]
+        values = [loss(x, labels.to(x.device), **choice) for x in inputs]
+        for value in values:
+            value.backward()
+        torch.testing.assert_close(values[1].cpu(), values[0], rtol=1e-5, atol=1e-7)
+        expected, mine = inputs[0].grad.double(), inputs[1].grad.cpu().double()
+        tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+        assert (mine - expected).norm() <= tolerance * expected.norm() + 1e-9
+        assert not mine.movedim(1, -1)[labels == 255].any()
+
+
+@needs_cuda
+@pytest.mark.parametrize("loss", [point_loss, line_loss])
+def test_other_input_takes_the_plain_path(scene: Callable, loss: Callable) -> None:
+    logits, labels = (x.cuda() for x in scene(ignored=True, dtype=torch.float64))
+    for choice in ({}, {"convolution": "standard"}, {"kernel_size": 31}):
+        expected = loss(logits.cpu(), labels.cpu(), **choice)
+        torch.testing.assert_close(loss(logits, labels, **choice).cpu(), expected)
+
+
+@needs_cuda
+@pytest.mark.parametrize(("loss", "choice"), CASES, ids=str)
+def test_deterministic_and_without_waiting(scene: Callable, loss: Callable, choice: dict[str, Any]) -> None:
+    logits, labels = (x.cuda() for x in scene((2, 5, 60, 300), ignored=True))
+    logits.requires_grad_()
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        value = loss(logits, labels, **choice)
+        return value, torch.autograd.grad(value, logits)[0]
+
+    first = run()
+    torch.use_deterministic_algorithms(True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        second = run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@needs_cuda
+def test_ties_on_a_gpu(scene: Callable) -> None:
+    logits, labels = scene((1, 3, 50, 200))
+    for given_logits in (torch.zeros_like(logits), 100 * logits.sign(), 1e4 * logits):
+        for formulation in ("official", "contour"):
+            arguments = (7, "C", "anisotropic", 10, formulation, 255)
+            expected = reference.line_loss(given_logits, labels, *arguments)
+            value = line_loss(given_logits.cuda(), labels.cuda(), splitter="C", formulation=formulation)
+            torch.testing.assert_close(value.cpu(), expected, rtol=1e-4, atol=1e-6)
+
+
+@needs_cuda
+def test_autocast_and_module(scene: Callable) -> None:
+    logits, labels = (x.cuda() for x in scene(ignored=True))
+    expected = EPLLoss()(logits, labels)
+    with torch.autocast("cuda", dtype=torch.float16):
+        for name, value in EPLLoss()(logits, labels).items():
+            assert torch.equal(value, expected[name])
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", ["point", "line"])
+def test_equals_the_plain_formulas_on_the_gpu(scene: Callable, name: str) -> None:
+    logits, labels = (x.cuda() for x in scene((2, 5, 40, 150), ignored=True))
+    settings = ("l2",) if name == "point" else (10, "official")
+    plain = getattr(by_axis, f"{name}_loss_and_gradient")
+    value, gradient = plain(logits, labels, 7, "A", "anisotropic", *settings, 255)
+    logits.requires_grad_()
+    mine = {"point": point_loss, "line": line_loss}[name](logits, labels)
+    mine.backward()
+    torch.testing.assert_close(mine.detach(), value, rtol=1e-5, atol=1e-7)
+    assert (logits.grad - gradient).norm() <= 1e-5 * gradient.norm()

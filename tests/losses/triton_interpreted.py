@@ -1,0 +1,146 @@
+"""The Triton kernels of the losses on a CPU, in Triton's interpreter, against the plain losses.
+
+`test_triton.py` runs this file in a process of its own, with TRITON_INTERPRET=1 from the start. The interpreter takes a
+millisecond an operation, whatever its size: inputs are tiny, and a tile holds all of them unless a test says so.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from epl_d2.losses import reference, triton_line, triton_point, triton_select, triton_windows
+from epl_d2.losses.triton_autograd import with_kernels
+
+RECORDED = np.load(Path(__file__).parent / "official_values.npz")
+
+
+@pytest.fixture(autouse=True)
+def one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_windows, "TILE", (32, 64))
+    monkeypatch.setattr(triton_windows, "CHUNK", 4096)
+
+
+def compare(loss: ModuleType, plain: Callable, logits: Tensor, labels: Tensor, *settings: Any) -> None:
+    """The same value and gradient as the plain loss, and a gradient of exactly 0 where ignored."""
+    mine = logits.clone().requires_grad_()
+    value = with_kernels(loss, mine, labels, *settings)
+    (-3 * value).backward()
+    expected = logits.clone().requires_grad_()
+    plain_settings = (*settings[:2], "anisotropic", *settings[2:])
+    plain_value = plain(expected, labels, *plain_settings)
+    (-3 * plain_value).backward()
+    torch.testing.assert_close(value, plain_value, rtol=1e-5, atol=1e-7)
+    half = logits.dtype != torch.float32
+    error = (mine.grad.double() - expected.grad.double()).norm()
+    assert error <= (1e-2 if half else 1e-5) * expected.grad.double().norm() + 3e-9
+    assert torch.isfinite(mine.grad).all()
+    assert not mine.grad.movedim(1, -1)[labels == 255].any()
+
+
+def point(logits: Tensor, labels: Tensor, *settings: Any) -> None:
+    compare(triton_point, reference.point_loss, logits, labels, *settings, 255)
+
+
+def line(logits: Tensor, labels: Tensor, *settings: Any) -> None:
+    compare(triton_line, reference.line_loss, logits, labels, *settings, 255)
+
+
+@pytest.mark.parametrize(
+    "settings", [(3, "A", "l1"), (7, "C", "l2"), (11, "B", "l1")], ids=lambda settings: "-".join(map(str, settings))
+)
+def test_point(scene: Callable, settings: tuple[Any, ...]) -> None:
+    point(*scene((1, 3, 17, 23), ignored=True), *settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(3, "B", 2, "contour"), (5, "A", 4, "contour"), (7, "A", 10, "official"), (5, "B", 16, "official")],
+    ids=lambda settings: "-".join(map(str, settings)),
+)
+def test_line(scene: Callable, settings: tuple[Any, ...]) -> None:
+    line(*scene((1, 3, 14, 17), ignored=True), *settings)
+
+
+def test_batch_with_absent_classes_in_several_tiles(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_windows, "TILE", (8, 16))
+    monkeypatch.setattr(triton_windows, "CHUNK", 128)
+    logits, labels = scene((2, 2, 9, 14), seed=3)
+    labels[1] = 1
+    point(logits, labels, 5, "A", "l2")
+    line(logits, labels, 5, "A", 4, "official")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(scene: Callable, dtype: torch.dtype) -> None:
+    """Computed in float32 and rounded once: also far from where the type is exact."""
+    logits, labels = scene((1, 2, 8, 9), ignored=True)
+    point((30 * logits).to(dtype), labels.int(), 3, "A", "l2")
+
+
+def test_exact_ties(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal logits: which of the pixels are chosen is decided by their places, in all three levels."""
+    monkeypatch.setattr(triton_select, "_FEW_PLACES", 0)
+    logits, labels = scene((1, 2, 9, 10))
+    line(torch.zeros_like(logits), labels, 5, "A", 4, "contour")
+
+
+def test_saturated_logits(scene: Callable) -> None:
+    logits, labels = scene((1, 3, 9, 10), ignored=True)
+    sign = torch.where(torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.7, -1.0, 1.0)
+    point(100 * sign, labels, 3, "B", "l2")
+    line(1e4 * sign, labels, 5, "A", 20, "contour")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 4, 3)], ids=str)
+def test_smaller_than_the_kernel(scene: Callable, shape: tuple[int, int, int, int]) -> None:
+    logits, labels = scene(shape)
+    point(logits, labels, 9, "C", "l2")
+    line(logits, labels, 9, "A", 2, "contour")
+
+
+def test_all_ignored(scene: Callable) -> None:
+    logits, labels = scene((1, 2, 6, 7))
+    labels = torch.full_like(labels, 255)
+    point(logits, labels, 5, "A", "l2")
+    line(logits, labels, 5, "A", 2, "official")
+
+
+def test_ignored_logits_change_nothing(scene: Callable) -> None:
+    logits, labels = scene((1, 2, 8, 9), ignored=True)
+    other = torch.where((labels == 255).unsqueeze(1), torch.nan, logits)
+    for loss, settings in ((triton_point, (3, "A", "l2", 255)), (triton_line, (3, "A", 4, "official", 255))):
+        inputs = logits.clone().requires_grad_(), other.clone().requires_grad_()
+        values = [with_kernels(loss, x, labels, *settings) for x in inputs]
+        sum(values).backward()
+        assert torch.equal(*values)
+        assert torch.equal(inputs[0].grad, inputs[1].grad)
+
+
+def test_golden_values() -> None:
+    """What the authors' released code computes."""
+    logits = torch.tensor(RECORDED["case0/logits"], requires_grad=True)
+    labels = torch.tensor(RECORDED["case0/labels"])
+    for loss, name, settings in (
+        (triton_point, "point", (5, "A", "l2", 255)),
+        (triton_line, "line", (5, "A", 2, "official", 255)),
+    ):
+        value = with_kernels(loss, logits, labels, *settings)
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value.item() == pytest.approx(float(RECORDED[f"case0/A-w5-mu2/{name}_loss"]), rel=1e-4)
+        expected = RECORDED[f"case0/A-w5-mu2/{name}_grad"]
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_double_backward_is_refused(scene: Callable) -> None:
+    logits, labels = scene((1, 1, 2, 2))
+    logits.requires_grad_()
+    value = with_kernels(triton_point, logits, labels, 3, "A", "l2", 255)
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated only once"):
+        gradient.sum().backward()

@@ -1,0 +1,128 @@
+"""`tools/publish_model.py`: weights alone, named by their hash, that score as the trained model did."""
+
+import hashlib
+import importlib.util
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from epl_d2 import get_cfg
+from epl_d2.data.datasets.metadata import DATASETS
+from epl_d2.data.datasets.registration import register_sem_seg
+from epl_d2.data.datasets.shapes import load_shapes
+from epl_d2.data.shapes import write_shapes
+from epl_d2.engine import Trainer
+
+ROOT = Path(__file__).parents[1]
+NAMES = {"train": "publish_shapes_train", "val": "publish_shapes_val"}
+
+
+@pytest.fixture(scope="module")
+def publish():
+    spec = importlib.util.spec_from_file_location("publish_model", ROOT / "tools" / "publish_model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.publish
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of two iterations, and what its evaluation returned."""
+    folder = tmp_path_factory.mktemp("run")
+    data = tmp_path_factory.mktemp("data")
+    write_shapes(str(data), train=4, val=2, size=(64, 64), seed=0)
+    for split, name in NAMES.items():
+        register_sem_seg(name, partial(load_shapes, str(data), split), DATASETS["shapes"])
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "configs" / "shapes" / "deeplab_v3_plus_mobilenet_v2_epl.yaml"))
+    options = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.SEM_SEG_HEAD.CONVS_DIM": 8,
+        "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS": 8,
+        "MODEL.WEIGHTS": "",
+        "DATASETS.TRAIN": (NAMES["train"],),
+        "DATASETS.TEST": (NAMES["val"],),
+        "INPUT.CROP.SIZE": [64, 64],
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": 2,
+        "SOLVER.MAX_ITER": 2,
+        "TEST.EVAL_PERIOD": 0,
+        "OUTPUT_DIR": str(folder),
+    }
+    cfg.merge_from_list([part for pair in options.items() for part in pair])
+    (folder / "config.yaml").write_text(cfg.dump())
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    yield folder, trainer.train()
+    for name in NAMES.values():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_the_published_model_scores_as_the_trained_one(trained, publish, tmp_path):
+    folder, results = trained
+    file = publish(folder, tmp_path / "published")
+    assert sorted(path.name for path in (tmp_path / "published").iterdir()) == ["README.md", "config.yaml", file.name]
+    assert file.name == f"model_final_{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
+    content = torch.load(file, weights_only=True)
+    assert set(content) == {"model", "__author__"}
+    before = torch.load(folder / "model_final.pth", weights_only=True)
+    assert "optimizer" in before
+    assert content["model"].keys() == before["model"].keys()
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "published" / "config.yaml"))
+    assert cfg.MODEL.WEIGHTS == file.name
+    assert str(folder) not in cfg.dump()
+    cfg.OUTPUT_DIR = str(tmp_path / "evaluated")
+    torch.manual_seed(1)  # other initial weights than those of the training
+    model = Trainer.build_model(cfg)
+    unmatched = DetectionCheckpointer(model).load(str(file))
+    assert not [key for key in unmatched if key != "__author__"]
+    scores = Trainer.test(cfg, model)["sem_seg"]
+    assert scores == pytest.approx(results["sem_seg"], nan_ok=True, abs=1e-12)
+
+
+def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
+    folder, results = trained
+    record = {
+        **{"method": "epl", "seed": 1, "metrics": {}, "commits": ["0123abc"], "dirty": True, "device": "Some GPU"},
+        **{"minutes": 12.5, "command": [str(ROOT / "train_net.py"), "--config-file", "x.yaml", "OPTION", "a b"]},
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    file = publish(folder, tmp_path / "published")
+    (folder / "run.json").unlink()
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert card.startswith(f"# {file.stem}\n")
+    for expected in (
+        f"| file | {file.name} |",
+        "| losses | cross_entropy, EPL (point 0.1, line 0.01, official, splitter A, kernels 7 and 7, mu 10) |",
+        "| started from | random weights |",
+        f"| trained on | {NAMES['train']} |",
+        "| seed | 1 |",
+        "| device | Some GPU |",
+        "| minutes | 12.5 |",
+        "| commit | 0123abc (the work tree differed from it) |",
+        f"| {NAMES['val']} | {results['sem_seg']['mIoU']:.2f} |",
+        "    python train_net.py --config-file x.yaml OPTION 'a b'",
+    ):
+        assert expected in card, expected
+
+
+def test_what_cannot_be_published_is_refused_and_leaves_nothing(trained, publish, tmp_path):
+    folder, _ = trained
+    with pytest.raises(FileExistsError, match="choose another --output"):
+        publish(folder, tmp_path)
+    with pytest.raises(FileNotFoundError, match="is this the folder of a run"):
+        publish(tmp_path, tmp_path / "published")
+    with pytest.raises(FileNotFoundError, match=r"none\.pth does not exist"):
+        publish(folder, tmp_path / "published", "none.pth")
+    (folder / "broken.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match=r"broken\.pth is refused"):
+        publish(folder, tmp_path / "published", "broken.pth")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Write a trained model as a file that runs without this package: TorchScript, ONNX or a torch.export program.
+
+python tools/export_model.py --config-file configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16_epl.yaml \\
+    --format onnx --output model.onnx MODEL.WEIGHTS output/model_final.pth
+
+The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W]; normalisation
+is inside. It is compared with the model on random pictures of two sizes, and not left behind if it differs.
+docs/export.md lists which models can be written in which format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+from epl_d2 import get_cfg
+from epl_d2.checkpoint.loading import load_weights
+from epl_d2.engine import Trainer, prepare_config
+from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
+
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--output", required=True, metavar="FILE", help="file to write")
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--result", choices=OUTPUTS, default="logits", help="what the file gives (default: logits)")
+    parser.add_argument("--input", choices=DTYPES, default="uint8", help="type of its input (default: uint8)")
+    parser.add_argument(
+        "--sizes",
+        nargs=4,
+        type=int,
+        metavar=("H1", "W1", "H2", "W2"),
+        help="sizes of the random pictures of the check (default: INPUT.CROP.SIZE, and a higher and narrower one)",
+    )
+    parser.add_argument("--fixed-size", action="store_true", help="the file takes pictures of H1 x W1 only")
+    parser.add_argument("--random-weights", action="store_true", help="do not load MODEL.WEIGHTS, to try a format")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    args = parser.parse_args()
+    if args.sizes and min(args.sizes) < 1:
+        parser.error(f"--sizes are {args.sizes}, expected positive numbers")
+
+    cfg = get_cfg()
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list([*args.opts, "MODEL.DEVICE", "cpu"])
+    prepare_config(cfg)
+    cfg.freeze()
+    height, width = cfg.INPUT.CROP.SIZE
+    numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
+    model = Trainer.build_model(cfg).eval()
+    try:
+        if not args.random_weights:
+            load_weights(model, cfg.MODEL.WEIGHTS)
+        difference = export_model(
+            model,
+            args.output,
+            format=args.format,
+            sizes=[tuple(numbers[:2]), tuple(numbers[2:])],
+            input_format=cfg.INPUT.FORMAT,
+            output=args.result,
+            dtype=DTYPES[args.input],
+            fixed_size=args.fixed_size,
+        )
+    except (ExportError, ParityError, ImportError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
+    print(f"{args.output}: {args.result} of {sizes}; differs from the model by at most {difference:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Make a checkpoint ready to be shared: weights alone, named by their hash, with their config and a model card.
+
+    python tools/publish_model.py output/grids/camvid_evidence_cpu/epl_contour/seed_1 --output published/epl_contour
+
+The run is a folder of `train_net.py` or of `tools/run_grid.py`. The new folder appears whole or not at all; it holds
+`model_final_xxxxxxxx.pth` (the first 8 digits of its SHA-256), `config.yaml` and `README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+
+from epl_d2 import get_cfg
+from epl_d2.checkpoint import read_state_dict
+from epl_d2.evaluation.report import CURVES_FILE
+from epl_d2.experiments.runs import read_record
+from epl_d2.experiments.scores import headline_metrics, read_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+UNKNOWN = "not recorded"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder with config.yaml and the checkpoint")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make; it must not exist")
+    parser.add_argument(
+        "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    try:
+        file = publish(options.run, options.output, options.checkpoint)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def publish(run: Path, output: Path, checkpoint: str = "model_final.pth") -> Path:
+    """Write the folder `output` and return the path of its checkpoint.
+
+    Raises:
+        FileExistsError: `output` exists.
+        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists; choose another --output, or remove it")
+    cfg = read_config(run / "config.yaml")
+    weights = strip(run / checkpoint)
+    name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
+    record = read_record(run) or {}
+    card = model_card(name, cfg, record, read_metrics(run, cfg))
+    cfg.MODEL.WEIGHTS = name
+    cfg.OUTPUT_DIR = "./output"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        (temporary / name).write_bytes(weights)
+        (temporary / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        temporary.chmod(0o755)
+        os.rename(temporary, output)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return output / name
+
+
+def read_config(file: Path) -> CfgNode:
+    """The resolved configuration that `train_net.py` leaves in its folder."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; is this the folder of a run?")
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(file))
+    except (KeyError, AssertionError) as error:
+        raise ValueError(f"{file} does not fit this version of epl_d2: {error}") from error
+    return cfg
+
+
+def strip(checkpoint: Path) -> bytes:
+    """The model's tensors of a checkpoint as the bytes of a new one, without optimizer, scheduler and iteration."""
+    buffer = io.BytesIO()
+    tensors = {name: value.contiguous() for name, value in read_state_dict(checkpoint).items()}
+    torch.save({"model": tensors, "__author__": "epl_d2"}, buffer)
+    return buffer.getvalue()
+
+
+def read_metrics(run: Path, cfg: CfgNode) -> dict[str, dict[str, float | None]]:
+    """Scores by data set, of the evaluation after the training."""
+    names = cfg.DATASETS.TEST
+    folders = {name: run / "inference" / (name if len(names) > 1 else "") for name in names}
+    return {name: read_scores(folder / CURVES_FILE) for name, folder in folders.items()}
+
+
+def model_card(name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[str, dict[str, float | None]]) -> str:
+    """Markdown: what the model is, where it comes from, how it scores, how to evaluate it."""
+    epl, head, solver = cfg.MODEL.EPL, cfg.MODEL.SEM_SEG_HEAD, cfg.SOLVER
+    losses = [head.LOSS_TYPE]
+    if epl.ENABLED:
+        losses.append(
+            f"EPL (point {epl.POINT.WEIGHT}, line {epl.LINE.WEIGHT}, {epl.LINE.FORMULATION}, splitter {epl.SPLITTER}, "
+            f"kernels {epl.POINT.KERNEL_SIZE} and {epl.LINE.KERNEL_SIZE}, mu {epl.LINE.MU})"
+        )
+    losses += [f"{key.lower()} ({node.WEIGHT})" for key, node in cfg.MODEL.EXTRA_LOSSES.items() if node.WEIGHT]
+    commits = " + ".join(record.get("commits", ())) or UNKNOWN
+    facts = {
+        "file": name,
+        "model": f"{head.NAME} on {cfg.MODEL.BACKBONE.NAME}, {head.NUM_CLASSES} classes",
+        "losses": ", ".join(losses),
+        "started from": Path(cfg.MODEL.WEIGHTS).name or "random weights",
+        "trained on": ", ".join(cfg.DATASETS.TRAIN),
+        "schedule": f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images, learning rate {solver.BASE_LR}",
+        "seed": str(cfg.SEED),
+        "device": record.get("device", UNKNOWN),
+        "minutes": str(record.get("minutes", UNKNOWN)),
+        "commit": commits + (" (the work tree differed from it)" if record.get("dirty") else ""),
+    }
+    columns = headline_metrics(list(cfg.TEST.BOUNDARY.REPORT_WIDTHS))
+    lines = [f"# {Path(name).stem}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items()]
+    lines += ["", "## Scores", "", "Percent, of the model after its last iteration.", ""]
+    lines += [f"| data set | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    for data_set, scores in metrics.items():
+        cells = ["-" if scores.get(column) is None else f"{scores[column]:.2f}" for column in columns]
+        lines.append(f"| {data_set} | {' | '.join(cells)} |")
+    command = [part.replace(f"{ROOT}{os.sep}", "") for part in record.get("command", ())]
+    lines += ["", "## Commands", "", "Training:", ""]
+    lines += [f"    python {shlex.join(command)}" if command else f"    {UNKNOWN}"]
+    lines += ["", "Evaluation, in this folder:", ""]
+    lines += [f"    python PATH_TO_EPL_D2/train_net.py --config-file config.yaml --eval-only MODEL.WEIGHTS {name}", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

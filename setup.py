@@ -30,6 +30,7 @@ setup(
         "numba",
         "scipy",
         "matplotlib",
+        "submitit",  # tools/run_grid.py
         "tabulate",
         "termcolor",
         "tqdm",

@@ -68,6 +68,8 @@ def main() -> int:
         )
     except (ExportError, ParityError, ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, (ExportError, ParityError)) and not args.fixed_size:
+            print("A file for one size of picture may be possible: --fixed-size", file=sys.stderr)
         return 1
     sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
     print(f"{args.output}: {args.result} of {sizes}; differs from the model by at most {difference:.1e}")

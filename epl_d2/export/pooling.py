@@ -72,7 +72,7 @@ def replace_pooling(module: nn.Module) -> None:
 
 
 def _averages(first: torch.Tensor, last: torch.Tensor, size: int) -> torch.Tensor:
-    """Rows that average the positions first <= j < last; `first` and `last` are [cells, 1], the result [cells, size]."""
+    """Rows [cells, size] that average the positions first <= j < last; `first` and `last` are [cells, 1]."""
     position = torch.arange(size, device=first.device)
     inside = (position >= first) & (position < last)
     return inside.float() / (last - first).float()

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shapes import write_shapes
 from epl_d2.experiments.launch import lock_folder
 
@@ -25,7 +27,7 @@ config: configs/shapes/deeplab_v3_plus_mobilenet_v2.yaml
 opts: [
   MODEL.DEVICE, cpu, MODEL.SEM_SEG_HEAD.CONVS_DIM, 8, MODEL.SEM_SEG_HEAD.ASPP_CHANNELS, 8,
   MODEL.SEM_SEG_HEAD.ASPP_DROPOUT, 0.0, INPUT.CROP.SIZE, [64, 64], DATALOADER.NUM_WORKERS, 0,
-  SOLVER.IMS_PER_BATCH, 4, SOLVER.BASE_LR, 0.01, SOLVER.MAX_ITER, 4, SOLVER.CHECKPOINT_PERIOD, 1,
+  SOLVER.IMS_PER_BATCH, 4, SOLVER.BASE_LR, 0.1, SOLVER.MAX_ITER, 4, SOLVER.CHECKPOINT_PERIOD, 1,
   TEST.EVAL_PERIOD, 0, TEST.BOUNDARY.WIDTHS, [1, 2, 3],
 ]
 evaluate: {val: shapes_sem_seg_val}
@@ -43,12 +45,15 @@ methods:
 def grid_file(tmp_path, monkeypatch):
     write_shapes(str(tmp_path / "datasets" / "shapes"), train=8, val=3, size=(64, 64), seed=0)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    register_all_datasets()
     (tmp_path / "tiny.yaml").write_text(GRID)
-    return tmp_path / "tiny.yaml"
+    yield tmp_path / "tiny.yaml"
+    monkeypatch.undo()
+    register_all_datasets()
 
 
-def command(grid_file, output, *arguments):
-    return [sys.executable, str(TOOL), str(grid_file), "--output", str(output), *arguments]
+def arguments_of(grid_file, output, *arguments):
+    return [str(TOOL), str(grid_file), "--output", str(output), *arguments]
 
 
 def run_here(monkeypatch, *arguments):
@@ -56,7 +61,7 @@ def run_here(monkeypatch, *arguments):
     spec = importlib.util.spec_from_file_location("run_grid", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", command(*arguments)[1:])
+    monkeypatch.setattr(sys, "argv", arguments_of(*arguments))
     return module.main()
 
 
@@ -74,36 +79,35 @@ def scores(output):
 
 @pytest.mark.slow
 def test_killed_and_started_again_a_grid_gives_the_same_table(grid_file, tmp_path, monkeypatch, capsys):
-    # The data sets are registered when epl_d2 is imported: children read them from the new root, this process does
-    # not look at files.
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command(grid_file, whole), env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-2000:]
-    assert "4 of 4 runs finished, 0 failed, 100%" in finished.stdout
+    assert run_here(monkeypatch, grid_file, whole) == 0
+    assert "4 of 4 runs finished, 0 failed, 100%" in capsys.readouterr().out
 
     with (tmp_path / "killed.log").open("w") as log:
         process = subprocess.Popen(
-            command(grid_file, halves), env=environment, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, *arguments_of(grid_file, halves)], stdout=log, stderr=log, start_new_session=True
         )
-        while process.poll() is None and not half_done(halves):
-            time.sleep(0.05)
-        assert process.poll() is None, (tmp_path / "killed.log").read_text()[-2000:]
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            while process.poll() is None and not half_done(halves):
+                time.sleep(0.05)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, (tmp_path / "killed.log").read_text()[-2000:]
     done_before = {path: path.stat().st_mtime_ns for path in halves.glob("*/*/run.json")}
     started_before = {path.parent for path in halves.glob("*/*/last_checkpoint")} - {p.parent for p in done_before}
     assert 0 < len(done_before) < 4
 
-    finished = subprocess.run(command(grid_file, halves), env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-2000:]
-    assert f"4 runs, {len(done_before)} finished before" in finished.stdout
+    assert run_here(monkeypatch, grid_file, halves) == 0
+    assert f"4 runs, {len(done_before)} finished before" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == before for path, before in done_before.items())
     for folder in started_before:
         assert json.loads((folder / "run.json").read_text())["attempts"] == 2
         assert "Starting training from iteration 0" not in (folder / "attempt_2.log").read_text()
     assert table_rows(halves) == table_rows(whole)
     assert scores(halves) == scores(whole)
+    for run in ("cross_entropy/seed_1", "cross_entropy/seed_2", "epl/seed_1", "epl/seed_2"):
+        ours, expected = (torch.load(folder / run / "model_final.pth", weights_only=True) for folder in (halves, whole))
+        assert all(torch.equal(ours["model"][key], value) for key, value in expected["model"].items())
 
     # The counts of single images add up to those of the data set.
     folder = whole / "epl" / "seed_1" / "inference"

@@ -54,11 +54,11 @@ def build(name: str, *options: object) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        ("semantic_fpn", "torchscript"),
-        ("semantic_fpn", "onnx"),
+        pytest.param("semantic_fpn", "torchscript", marks=pytest.mark.slow),
+        pytest.param("semantic_fpn", "onnx", marks=pytest.mark.slow),
         ("deeplab_v3_plus", "torchscript"),
         ("deeplab_v3_plus", "onnx"),
-        ("deeplab_v3_plus_R_50", "onnx"),
+        pytest.param("deeplab_v3_plus_R_50", "onnx", marks=pytest.mark.slow),
         ("pspnet", "torchscript"),
         ("pspnet", "onnx"),
     ],
@@ -76,6 +76,7 @@ def test_files_compute_what_the_model_computes_at_sizes_they_were_not_recorded_a
     assert [path.name for path in file.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_torch_export_follows_the_size_of_the_picture(tmp_path):
     export_model(build("pspnet"), tmp_path / "model.pt2", format="torch_export", sizes=SIZES)
 

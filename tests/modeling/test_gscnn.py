@@ -24,7 +24,7 @@ SHAPES = {
     "coarse": ShapeSpec(channels=7, stride=8),
 }
 OWN_LOSSES = {"loss_edge", "loss_attention", "loss_dual_task"}
-CAMVID = "CamVid/gscnn_mobilenet_v2_os16_c64_240_400_bs4_epl.yaml"
+CAMVID = "CamVid/gscnn_mobilenet_v2_os16_c64_240_200_bs4_epl.yaml"
 
 
 def head_config(**gscnn):

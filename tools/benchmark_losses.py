@@ -26,10 +26,10 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no chatter of the profiler
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from epl_d2.losses import line_loss, point_loss
+from epl_d2.data.signed_distance import signed_distance
+from epl_d2.losses import boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
 
 # (N, K, H, W) and how many classes occur in the labels of an image.
 SHAPES = {
@@ -51,28 +51,10 @@ def make_scene(shape: tuple[int, int, int, int], present: int, seed: int) -> tup
     return logits.contiguous(), labels
 
 
-def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 - the mean over classes of the soft Dice coefficient (Milletari et al. 2016), over valid pixels."""
-    valid = (labels != 255).unsqueeze(1)
-    p = logits.softmax(dim=1) * valid
-    y = F.one_hot(labels.where(valid[:, 0], 0), logits.shape[1]).movedim(3, 1) * valid
-    common = (p * y).sum(dim=(0, 2, 3))
-    return 1 - (2 * common / (p.sum(dim=(0, 2, 3)) + y.sum(dim=(0, 2, 3)) + 1)).mean()
-
-
 def signed_distances(labels: Tensor, classes: int) -> Tensor:
-    """Distance to the contour of each class, negative inside, 0 for absent classes: ``[N, K, H, W]``."""
-    maps = np.zeros((labels.shape[0], classes, *labels.shape[1:]), dtype=np.float32)
-    for image, of_image in zip(labels.cpu().numpy(), maps, strict=True):
-        for category in np.unique(image[image != 255]):
-            inside = image == category
-            of_image[category] = distance_transform_edt(~inside) - distance_transform_edt(inside)
+    """The maps of the boundary loss, which training computes in the loader's workers: ``[N, K, H, W]``."""
+    maps = np.stack([signed_distance(label, classes) for label in labels.cpu().numpy()])
     return torch.from_numpy(maps).to(labels.device)
-
-
-def kervadec_loss(logits: Tensor, distances: Tensor) -> Tensor:
-    """Mean of probability times signed distance (Kervadec et al. 2019)."""
-    return (logits.softmax(dim=1) * distances).mean()
 
 
 def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter: str) -> dict[str, Loss]:
@@ -85,9 +67,10 @@ def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter
 
     return {
         "cross entropy": lambda x, y: F.cross_entropy(x, y, ignore_index=255),
-        "dice": dice_loss,
-        "Kervadec boundary, map cached": lambda x, y: kervadec_loss(x, cached),
-        "Kervadec boundary, map computed": lambda x, y: kervadec_loss(x, signed_distances(y, x.shape[1])),
+        "generalised dice": generalized_dice_loss,
+        "boundary (Kervadec), maps given": lambda x, y: boundary_loss(x, y, cached),
+        "boundary (Kervadec), maps computed": lambda x, y: boundary_loss(x, y, signed_distances(y, x.shape[1])),
+        "Lovász-Softmax": lovasz_softmax_loss,
         "EPL point": lambda x, y: point_loss(x, y, **options),
         "EPL point, L1": lambda x, y: point_loss(x, y, norm="l1", **options),
         "EPL line, official": lambda x, y: line_loss(x, y, **options),

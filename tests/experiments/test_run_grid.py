@@ -149,4 +149,4 @@ def test_dry_run_lists_the_runs_without_data(tmp_path, monkeypatch, capsys):
 def test_mistakes_are_told_and_exit_with_1(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(GRID.replace("seeds", "seed"))
     assert run_here(monkeypatch, tmp_path / "tiny.yaml", tmp_path / "out") == 1
-    assert "tiny.yaml:11: a grid has the unknown key 'seed'" in capsys.readouterr().err
+    assert "tiny.yaml:12: a grid has the unknown key 'seed'" in capsys.readouterr().err

@@ -27,7 +27,8 @@ config: configs/shapes/deeplab_v3_plus_mobilenet_v2.yaml
 opts: [
   MODEL.DEVICE, cpu, MODEL.SEM_SEG_HEAD.CONVS_DIM, 8, MODEL.SEM_SEG_HEAD.ASPP_CHANNELS, 8,
   MODEL.SEM_SEG_HEAD.ASPP_DROPOUT, 0.0, INPUT.CROP.SIZE, [64, 64], DATALOADER.NUM_WORKERS, 0,
-  SOLVER.IMS_PER_BATCH, 4, SOLVER.BASE_LR, 0.1, SOLVER.MAX_ITER, 4, SOLVER.CHECKPOINT_PERIOD, 1,
+  MODEL.MOBILENETV2.NORM, LN, MODEL.SEM_SEG_HEAD.NORM, LN,
+  SOLVER.IMS_PER_BATCH, 4, SOLVER.BASE_LR, 0.5, SOLVER.MAX_ITER, 4, SOLVER.CHECKPOINT_PERIOD, 1,
   TEST.EVAL_PERIOD, 0, TEST.BOUNDARY.WIDTHS, [1, 2, 3],
 ]
 evaluate: {val: shapes_sem_seg_val}
@@ -82,6 +83,7 @@ def test_killed_and_started_again_a_grid_gives_the_same_table(grid_file, tmp_pat
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run_here(monkeypatch, grid_file, whole) == 0
     assert "4 of 4 runs finished, 0 failed, 100%" in capsys.readouterr().out
+    assert len({row["val/mIoU"] for row in scores(whole)}) > 1  # enough was learnt to tell runs apart
 
     with (tmp_path / "killed.log").open("w") as log:
         process = subprocess.Popen(
@@ -149,4 +151,4 @@ def test_dry_run_lists_the_runs_without_data(tmp_path, monkeypatch, capsys):
 def test_mistakes_are_told_and_exit_with_1(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(GRID.replace("seeds", "seed"))
     assert run_here(monkeypatch, tmp_path / "tiny.yaml", tmp_path / "out") == 1
-    assert "tiny.yaml:12: a grid has the unknown key 'seed'" in capsys.readouterr().err
+    assert "tiny.yaml:13: a grid has the unknown key 'seed'" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """Contour-aware Equipotential Learning (EPL, arXiv 2210.00223) for semantic segmentation in Detectron2.
 
-Importing this package registers its data sets, backbones and heads with Detectron2. The losses (`epl_d2.losses`, pure
-PyTorch) and the boundary statistics (`epl_d2.evaluation`, pure NumPy) work without Detectron2 as well: where it is not
-installed, or where the environment variable ``EPL_D2_STANDALONE`` is set, nothing of it is imported.
+Importing this package registers its data sets, backbones and heads with Detectron2. The losses (`epl_d2.losses`) and
+the boundary statistics (`epl_d2.evaluation`) need no Detectron2: where it is not installed, or where the environment
+variable ``EPL_D2_STANDALONE`` is set, nothing of it is imported.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The losses of Equipotential Learning and their rivals, in pure PyTorch: usable without Detectron2 in any project."""
+"""The losses of Equipotential Learning and those it is compared with: usable without Detectron2 in any project."""
 
 from .active_boundary import active_boundary_loss
 from .boundary import boundary_loss

@@ -271,7 +271,7 @@ def _add_test_config(cfg: CN) -> None:
 
 def _add_wandb_config(cfg: CN) -> None:
     # Detectron2's VIS_PERIOD: iterations between two sets of pictures of a training sample; 0 draws none.
-    # Scalars and pictures also go to Weights & Biases (pip install 'epl_d2[wandb]').
+    # Scalars and pictures also go to Weights & Biases (pip install -e '.[wandb]').
     cfg.WANDB = CN()
     cfg.WANDB.ENABLED = False
     cfg.WANDB.PROJECT = "epl_d2"

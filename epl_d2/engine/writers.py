@@ -56,7 +56,7 @@ def _import_wandb() -> ModuleType:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise ImportError("WANDB.ENABLED is True, but wandb is missing: pip install 'epl_d2[wandb]'") from error
+        raise ImportError("WANDB.ENABLED is True, but wandb is missing: pip install -e '.[wandb]'") from error
 
 
 def _plain(node: CfgNode) -> dict[str, Any]:

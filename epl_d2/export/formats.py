@@ -33,7 +33,7 @@ def check_packages(format: str) -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ImportError(f"writing ONNX needs {package}: pip install 'epl_d2[export]'") from error
+            raise ImportError(f"writing ONNX needs {package}: pip install -e '.[export]'") from error
 
 
 def write(

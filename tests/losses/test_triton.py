@@ -97,7 +97,7 @@ def test_compiles_for_gpus(capability: int, tmp_path: Path, monkeypatch: pytest.
 
 
 @needs_cuda
-@pytest.mark.parametrize(("loss", "choice"), CASES, ids=str)
+@pytest.mark.parametrize(("loss", "choice"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_equals_the_cpu(scene: Callable, loss: Callable, choice: dict[str, Any], dtype: torch.dtype) -> None:
     for shape in ((2, 5, 40, 300), (1, 3, 5, 4)):
@@ -123,7 +123,7 @@ def test_other_input_takes_the_plain_path(scene: Callable, loss: Callable) -> No
 
 
 @needs_cuda
-@pytest.mark.parametrize(("loss", "choice"), CASES, ids=str)
+@pytest.mark.parametrize(("loss", "choice"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_deterministic_and_without_waiting(scene: Callable, loss: Callable, choice: dict[str, Any]) -> None:
     logits, labels = (x.cuda() for x in scene((2, 5, 60, 300), ignored=True))
     logits.requires_grad_()

@@ -69,7 +69,11 @@ def write(
 
 
 def load(path: Path, format: str) -> Runner:
-    """The function of a file that `write` left."""
+    """The function of a file that `write` left.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run one of its operations.
+    """
     if format == "torchscript":
         module = torch.jit.load(str(path), map_location="cpu")
         return lambda picture: _without_grad(module, picture)
@@ -78,7 +82,10 @@ def load(path: Path, format: str) -> Runner:
         return lambda picture: _without_grad(program, picture)
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no public base class
+        raise ExportError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
     return lambda picture: torch.from_numpy(session.run(None, {"image": picture.numpy()})[0])
 
 

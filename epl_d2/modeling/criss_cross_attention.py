@@ -31,7 +31,8 @@ def criss_cross_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
     column = torch.einsum("ndhw,ndiw->nhwi", query, key)
     row = torch.einsum("ndhw,ndhj->nhwj", query, key)
     # A pixel is in its column and in its row; it counts once, in the row.
-    itself = torch.eye(height, dtype=torch.bool, device=query.device).unsqueeze(1)
+    positions = torch.arange(height, device=query.device)
+    itself = (positions.unsqueeze(1) == positions).unsqueeze(1)
     column = column.masked_fill(itself, float("-inf"))
     weights = torch.cat([column, row], dim=-1).softmax(dim=-1).to(value.dtype)
     column, row = weights[..., :height], weights[..., height:]

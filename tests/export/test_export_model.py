@@ -30,6 +30,15 @@ MODELS = {
         "Base-DeepLabV3Plus-R50.yaml",
         [*SMALL_HEAD, "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 16],
     ),
+    "ccnet": (
+        "Base-SemSeg.yaml",
+        [
+            *MOBILENET,
+            *SMALL_HEAD,
+            *("MODEL.SEM_SEG_HEAD.NAME", "EPLCCHead", "MODEL.SEM_SEG_HEAD.IN_FEATURES", ["res4", "res5"]),
+            *("MODEL.MOBILENETV2.OUT_FEATURES", ["res4", "res5"], "MODEL.CC.CHANNELS", 16, "MODEL.CC.OUT_CHANNELS", 16),
+        ],
+    ),
     "pspnet": (
         "Base-PSPNet-R50.yaml",
         [*MOBILENET, *SMALL_HEAD, "MODEL.MOBILENETV2.OUT_FEATURES", ["res4", "res5"], "MODEL.PSP.CHANNELS", 16],
@@ -59,6 +68,7 @@ def build(name: str, *options: object) -> nn.Module:
         ("deeplab_v3_plus", "torchscript"),
         ("deeplab_v3_plus", "onnx"),
         pytest.param("deeplab_v3_plus_R_50", "onnx", marks=pytest.mark.slow),
+        ("ccnet", "onnx"),
         ("pspnet", "torchscript"),
         ("pspnet", "onnx"),
     ],
@@ -146,6 +156,8 @@ class Peeking(nn.Module):
         logits = self.sem_seg_head["predictor"](self.backbone(images))
         if self.kind == "constant":
             return logits * float(images.mean())
+        if self.kind == "eye":
+            return logits.masked_fill(torch.eye(images.shape[-1], dtype=torch.bool)[: images.shape[-2]], 0.0)
         return logits + torch.linalg.matrix_exp(images.mean(dim=1, keepdim=True)[..., :4, :4]).sum()
 
     def forward(self, records):
@@ -159,9 +171,13 @@ def test_a_value_recorded_as_a_constant_is_found_and_no_file_is_left(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_operation_without_counterpart_is_named_and_no_file_is_left(tmp_path):
-    with pytest.raises(ExportError, match="matrix_exp"):
-        export_model(Peeking("matrix_exp"), tmp_path / "model.onnx", format="onnx", sizes=SIZES)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("matrix_exp", r"onnx cannot express(.|\n)*matrix_exp"), ("eye", "ONNX Runtime cannot run .*EyeLike")],
+)
+def test_an_operation_without_counterpart_is_named_and_no_file_is_left(tmp_path, kind, message):
+    with pytest.raises(ExportError, match=message):
+        export_model(Peeking(kind), tmp_path / "model.onnx", format="onnx", sizes=SIZES)
     assert not list(tmp_path.iterdir())
 
 

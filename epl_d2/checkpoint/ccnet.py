@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .renaming import NORM_ENTRY, rename
+from .renaming import CLASSIFIER, NORM_ENTRY, rename, rename_entries
 from .resnet import rename_resnet
 from .state_dict import StateDict
 
@@ -29,15 +29,11 @@ def convert(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: an entry is none of CCNet's.
     """
-    converted = {}
-    for name, tensor in state_dict.items():
-        if name in ("fc.weight", "fc.bias"):
-            continue
-        renamed = _rename(name)
-        if renamed is None:
-            raise ValueError(f"unexpected entry {name!r}: this is no state dict of speedinghzl/CCNet on a ResNet")
-        converted[renamed] = tensor.abs() + _ABN_EPS if renamed.endswith(".norm.weight") else tensor
-    return converted
+    complaint = "this is no state dict of speedinghzl/CCNet on a ResNet"
+    converted = rename_entries(state_dict, _rename, complaint, dropped=CLASSIFIER)
+    return {
+        name: tensor.abs() + _ABN_EPS if name.endswith(".norm.weight") else tensor for name, tensor in converted.items()
+    }
 
 
 def _rename(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .renaming import NORM_ENTRY, rename
+from .renaming import CLASSIFIER, NORM_ENTRY, below, rename, rename_entries
 from .state_dict import StateDict
 
 __all__ = ["convert", "rename_drn"]
@@ -28,12 +28,5 @@ def convert(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: an entry is none of DRN-D-54's.
     """
-    converted = {}
-    for name, tensor in state_dict.items():
-        if name in ("fc.weight", "fc.bias"):
-            continue
-        renamed = rename_drn(name)
-        if renamed is None:
-            raise ValueError(f"unexpected entry {name!r}: this is no state dict of fyu/drn's drn_d_54")
-        converted[f"backbone.{renamed}"] = tensor
-    return converted
+    complaint = "this is no state dict of fyu/drn's drn_d_54"
+    return rename_entries(state_dict, below("backbone.", rename_drn), complaint, dropped=CLASSIFIER)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 
+from .renaming import rename_entries
 from .state_dict import StateDict
 from .wide_resnet import rename_wide_resnet
 
 __all__ = ["convert"]
 
+_UNUSED = r"dsn1\..*"
 # Beginnings of entries -> ours, for what is not in the trunk.
 _RENAMED = {
     r"(aspp|bot_aspp|bot_fine)\.": r"\1.",
@@ -36,20 +38,16 @@ def convert(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: naming an entry that is of no such model.
     """
-    converted, unused = {}, []
-    for name, tensor in state_dict.items():
-        entry = name.removeprefix("module.")
-        if entry.startswith("dsn1."):
-            unused.append(name)
-            continue
-        trunk = rename_wide_resnet(entry)
-        renamed = f"backbone.{trunk}" if trunk else _rename_head(entry)
-        if renamed is None:
-            raise ValueError(f"unexpected entry {name!r}: this is no state dict of GSCNN on WideResNet-38")
-        converted[renamed] = tensor
-    if unused:
+    complaint = "this is no state dict of GSCNN on WideResNet-38"
+    converted = rename_entries(state_dict, _rename, complaint, dropped=_UNUSED, prefix="module.")
+    if unused := [name for name in state_dict if re.fullmatch(_UNUSED, name.removeprefix("module."))]:
         logging.getLogger(__name__).warning("%s dropped: GSCNN does not use this layer", ", ".join(unused))
     return converted
+
+
+def _rename(entry: str) -> str | None:
+    trunk = rename_wide_resnet(entry)
+    return f"backbone.{trunk}" if trunk else _rename_head(entry)
 
 
 def _rename_head(entry: str) -> str | None:

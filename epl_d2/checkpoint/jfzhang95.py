@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from .drn import rename_drn
-from .renaming import NORM_ENTRY
+from .renaming import NORM_ENTRY, below, rename_entries
 from .resnet import rename_resnet
 from .state_dict import StateDict
 
@@ -40,23 +40,21 @@ def convert(state_dict: StateDict) -> StateDict:
             for name, tensor in state_dict.items()
             if not name.startswith(("features.18.", "classifier."))
         }
-    rename_backbone = _backbone_naming(state_dict)
-    converted = {}
-    for name, tensor in state_dict.items():
-        # MobileNetV2's two halves are modules of their own there, which hold the tensors of `features` again.
-        if name.startswith(("backbone.low_level_features.", "backbone.high_level_features.")):
-            continue
+    rename_backbone = below("backbone.", _backbone_naming(state_dict))
+
+    def rename_entry(name: str) -> str | None:
         if _HEAD.fullmatch(name):
-            converted[f"sem_seg_head.{name}"] = tensor
-            continue
-        renamed = rename_backbone(name.removeprefix("backbone.")) if name.startswith("backbone.") else None
-        if renamed is None:
-            raise ValueError(
-                f"unexpected entry {name!r}: this is no state dict of jfzhang95/pytorch-deeplab-xception's DeepLabV3+ "
-                "on ResNet-101, MobileNetV2 or DRN-D-54"
-            )
-        converted[f"backbone.{renamed}"] = tensor
-    return converted
+            return f"sem_seg_head.{name}"
+        return rename_backbone(name.removeprefix("backbone.")) if name.startswith("backbone.") else None
+
+    return rename_entries(
+        state_dict,
+        rename_entry,
+        "this is no state dict of jfzhang95/pytorch-deeplab-xception's DeepLabV3+ on ResNet-101, MobileNetV2 or "
+        "DRN-D-54",
+        # MobileNetV2's two halves are modules of their own there, which hold the tensors of `features` again.
+        dropped=r"backbone\.(low|high)_level_features\..*",
+    )
 
 
 def _backbone_naming(state_dict: StateDict) -> Callable[[str], str | None]:

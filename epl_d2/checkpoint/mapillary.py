@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .renaming import below, rename_entries
 from .state_dict import StateDict
 from .wide_resnet import rename_wide_resnet
 
@@ -14,13 +15,10 @@ def convert(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: naming an entry that is of no such network, or of Mapillary's original one.
     """
-    converted = {}
-    for name, tensor in state_dict.items():
-        entry = name.removeprefix("module.")
-        if entry.startswith(("bn_out.", "classifier.", "fc.")):
-            continue
-        renamed = rename_wide_resnet(entry)
-        if renamed is None:
-            raise ValueError(f"unexpected entry {name!r}: this is no state dict of WideResNet-38")
-        converted[f"backbone.{renamed}"] = tensor
-    return converted
+    return rename_entries(
+        state_dict,
+        below("backbone.", rename_wide_resnet),
+        "this is no state dict of WideResNet-38",
+        dropped=r"(bn_out|classifier|fc)\..*",
+        prefix="module.",
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .renaming import below, rename_entries
 from .state_dict import StateDict
 from .wide_resnet import rename_wide_resnet
 
 __all__ = ["convert"]
+
+_rename_trunk = below("backbone.", rename_wide_resnet)
 
 
 def convert(state_dict: StateDict) -> StateDict:
@@ -16,16 +19,11 @@ def convert(state_dict: StateDict) -> StateDict:
     Raises:
         ValueError: naming an entry that is of no such model.
     """
-    converted = {}
-    for name, tensor in state_dict.items():
-        entry = name.removeprefix("module.")
-        if entry.startswith(("aspp.", "bot_aspp.", "bot_fine.", "final.")):
-            converted[f"sem_seg_head.{entry}"] = tensor
-        else:
-            renamed = rename_wide_resnet(entry.removeprefix("backbone."))
-            if renamed is None:
-                raise ValueError(
-                    f"unexpected entry {name!r}: this is no state dict of NVIDIA's DeepLabV3+ on WideResNet-38"
-                )
-            converted[f"backbone.{renamed}"] = tensor
-    return converted
+    complaint = "this is no state dict of NVIDIA's DeepLabV3+ on WideResNet-38"
+    return rename_entries(state_dict, _rename, complaint, prefix="module.")
+
+
+def _rename(entry: str) -> str | None:
+    if entry.startswith(("aspp.", "bot_aspp.", "bot_fine.", "final.")):
+        return f"sem_seg_head.{entry}"
+    return _rename_trunk(entry.removeprefix("backbone."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .renaming import CLASSIFIER, below, rename_entries
 from .resnet import rename_resnet
 from .state_dict import StateDict
 
@@ -27,14 +28,10 @@ def convert(state_dict: StateDict) -> StateDict:
             f"the stem's 3x3 convolutions have {channels or 'no'} channels instead of {_STEM_CHANNELS}: this is "
             "neither timm's resnet50s nor its resnet101s"
         )
-    converted = {}
-    for name, tensor in state_dict.items():
-        if name in ("fc.weight", "fc.bias"):
-            continue
-        match = re.fullmatch(r"(conv1\.\d|bn1)\.(\w+)", name)
-        plain = f"{_STEM.get(match[1])}.{match[2]}" if match else name
-        renamed = rename_resnet(plain, deep_stem=True)
-        if renamed is None:
-            raise ValueError(f"unexpected entry {name!r}: this is neither timm's resnet50s nor its resnet101s")
-        converted[f"backbone.{renamed}"] = tensor
-    return converted
+    complaint = "this is neither timm's resnet50s nor its resnet101s"
+    return rename_entries(state_dict, below("backbone.", _rename), complaint, dropped=CLASSIFIER)
+
+
+def _rename(name: str) -> str | None:
+    match = re.fullmatch(r"(conv1\.\d|bn1)\.(\w+)", name)
+    return rename_resnet(f"{_STEM.get(match[1])}.{match[2]}" if match else name, deep_stem=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from .renaming import NORM_ENTRY
+
 __all__ = ["rename_wide_resnet"]
 
 _CONVOLUTION = r"(convs\.conv[123]|proj_conv)\.weight"
-_NORM = r"(bn1|convs\.bn[23])(\.0)?\.(weight|bias|running_mean|running_var|num_batches_tracked)"
+_NORM = rf"(bn1|convs\.bn[23])(\.0)?\.{NORM_ENTRY}"
 
 
 def rename_wide_resnet(name: str) -> str | None:

@@ -4,7 +4,10 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
-__all__ = ["add_epl_config", "get_cfg"]
+__all__ = ["MAPS_OF_LOSSES", "add_epl_config", "get_cfg"]
+
+# Key of MODEL.EXTRA_LOSSES -> the loader's map without which the loss cannot be computed.
+MAPS_OF_LOSSES = {"BOUNDARY": "signed_distance", "ACTIVE_BOUNDARY": "contour_distance"}
 
 
 def get_cfg() -> CN:

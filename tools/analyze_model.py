@@ -16,8 +16,7 @@ import sys
 import torch
 from detectron2.utils.events import EventStorage
 
-from epl_d2 import get_cfg
-from epl_d2.engine import Trainer, prepare_config
+from epl_d2.engine import Trainer, read_config
 from epl_d2.engine.model_analysis import (
     count_inference,
     parameters_by_part,
@@ -28,15 +27,6 @@ from epl_d2.engine.model_analysis import (
 from epl_d2.modeling import build_epl_loss
 
 TASKS = ("parameters", "flops", "step")
-
-
-def build_config(args: argparse.Namespace):
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
-    prepare_config(cfg)
-    cfg.freeze()
-    return cfg
 
 
 def with_epl(cfg):
@@ -91,7 +81,8 @@ def main() -> int:
     for name in ("images", "repetitions"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
-    cfg = build_config(args)
+    cfg = read_config(args.config_file, args.opts)
+    cfg.freeze()
     size = tuple(args.size or cfg.INPUT.CROP.SIZE)
     model = Trainer.build_model(cfg)
     if "parameters" in args.tasks:

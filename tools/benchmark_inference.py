@@ -23,8 +23,7 @@ import torch
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from epl_d2 import get_cfg
-from epl_d2.engine import Trainer, prepare_config
+from epl_d2.engine import Trainer, read_config
 from epl_d2.modeling import SemanticSegmentorWithTTA
 
 PROTOCOLS = {
@@ -44,10 +43,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="of which the median is printed (3)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config options, KEY VALUE ...")
     args = parser.parse_args()
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
-    prepare_config(cfg)
+    cfg = read_config(args.config_file, args.opts)
     model = Trainer.build_model(cfg).eval()
     image = torch.randint(0, 256, (3, *args.size), dtype=torch.uint8)
     rows = [[name, *measure(model, with_options(cfg, PROTOCOLS[name]), image, args.runs)] for name in args.protocols]

@@ -16,9 +16,8 @@ import sys
 
 import torch
 
-from epl_d2 import get_cfg
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.engine import Trainer, prepare_config
+from epl_d2.engine import Trainer, read_config
 from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
 
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
@@ -45,10 +44,7 @@ def main() -> int:
     if args.sizes and min(args.sizes) < 1:
         parser.error(f"--sizes are {args.sizes}, expected positive numbers")
 
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list([*args.opts, "MODEL.DEVICE", "cpu"])
-    prepare_config(cfg)
+    cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     cfg.freeze()
     height, width = cfg.INPUT.CROP.SIZE
     numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)

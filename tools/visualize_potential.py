@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def main() -> int:
     args = parse_arguments()
     try:
-        cfg = read_config(args) if args.config_file else None
+        cfg = build_config(args) if args.config_file else None
         dataset, label_map = find_dataset(args, cfg)
         image, labels, source = read_scene(args, dataset, label_map)
         class_id = find_class(args.class_name, labels, dataset, source)
@@ -96,15 +96,11 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def read_config(args: argparse.Namespace) -> CfgNode:
-    from epl_d2 import get_cfg
-    from epl_d2.engine.setup import prepare_config, with_working_norms
+def build_config(args: argparse.Namespace) -> CfgNode:
+    from epl_d2.engine.setup import read_config, with_working_norms
 
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
+    cfg = read_config(args.config_file, args.opts)
     cfg.MODEL.WEIGHTS = args.weights
-    prepare_config(cfg)
     return with_working_norms(cfg)
 
 

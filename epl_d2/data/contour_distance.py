@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
+
+from .signed_distance import distance_to
 
 __all__ = ["contour_distance"]
 
@@ -28,4 +29,4 @@ def contour_distance(label: np.ndarray, ignore_value: int = 255) -> np.ndarray:
         contour[beside] |= differ
     if not contour.any():
         return np.zeros(label.shape, dtype=np.float32)
-    return cv2.distanceTransform((~contour).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return distance_to(contour)

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from detectron2.config import CfgNode
 
+from epl_d2.config import MAPS_OF_LOSSES
 from epl_d2.edges import canny_edges, label_edges
 
 from .contour_distance import contour_distance
@@ -81,8 +82,6 @@ MAPS: dict[str, Callable[[CfgNode], ImageMap]] = {
     "edges": _edges_map,
     "signed_distance": _signed_distance_map,
 }
-# Key of MODEL.EXTRA_LOSSES -> the map without which the loss cannot be computed.
-MAPS_OF_LOSSES = {"BOUNDARY": "signed_distance", "ACTIVE_BOUNDARY": "contour_distance"}
 
 
 def build_maps(cfg: CfgNode) -> list[ImageMap]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["signed_distance"]
+__all__ = ["distance_to", "signed_distance"]
 
 
 def signed_distance(label: np.ndarray, num_classes: int, ignore_value: int = 255) -> np.ndarray:
@@ -31,10 +31,10 @@ def signed_distance(label: np.ndarray, num_classes: int, ignore_value: int = 255
         return maps
     for category in present:
         inside = label == category
-        maps[category] = np.where(inside, 1 - _distance_to(valid & ~inside), _distance_to(inside))
+        maps[category] = np.where(inside, 1 - distance_to(valid & ~inside), distance_to(inside))
     return maps
 
 
-def _distance_to(mask: np.ndarray) -> np.ndarray:
+def distance_to(mask: np.ndarray) -> np.ndarray:
     """Exact distance of every pixel to the nearest True, float32 [h, w]."""
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
 
-__all__ = ["check_datasets", "leave_process_group", "prepare_config", "with_working_norms"]
+__all__ = ["check_datasets", "leave_process_group", "prepare_config", "read_config", "with_working_norms"]
 
 logger = logging.getLogger(__name__)
+
+
+def read_config(config_file: str | os.PathLike, opts: Sequence[object] = ()) -> CfgNode:
+    """The config of a file with KEY VALUE pairs applied, runnable on the machine at hand, not frozen."""
+    cfg = get_cfg()
+    cfg.merge_from_file(os.fspath(config_file))
+    cfg.merge_from_list(list(opts))
+    prepare_config(cfg)
+    return cfg
 
 
 def prepare_config(cfg: CfgNode) -> None:

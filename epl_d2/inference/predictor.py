@@ -19,12 +19,11 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.config import get_cfg
 from epl_d2.data.augmentation_recipe import build_test_augmentations
 from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.metadata import Color
 from epl_d2.data.label_io import picture_to_rgb, read_image
-from epl_d2.engine.setup import prepare_config
+from epl_d2.engine.setup import read_config
 from epl_d2.engine.trainer import Trainer
 from epl_d2.modeling import SemanticSegmentorWithTTA
 from epl_d2.visualization import colorize, draw_contours, legend, overlay
@@ -103,14 +102,9 @@ class Predictor:
             ValueError: the checkpoint is one of another model.
             KeyError: an option does not exist.
         """
-        cfg = get_cfg()
-        cfg.merge_from_file(os.fspath(config_file))
-        cfg.merge_from_list(list(opts))
+        cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])])
         if weights is not None:
             cfg.MODEL.WEIGHTS = os.fspath(weights)
-        if device is not None:
-            cfg.MODEL.DEVICE = device
-        prepare_config(cfg)
         cfg.freeze()
         model = Trainer.build_model(cfg)
         load_weights(model, cfg.MODEL.WEIGHTS)

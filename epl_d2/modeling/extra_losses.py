@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from epl_d2.config import MAPS_OF_LOSSES
 from epl_d2.losses import active_boundary_loss, boundary_loss, generalized_dice_loss, lovasz_softmax_loss
 from epl_d2.losses.active_boundary import check_active_boundary_arguments
 from epl_d2.losses.arguments import check_integer, check_weight
@@ -24,8 +25,6 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "ACTIVE_BOUNDARY": active_boundary_loss,
     "LOVASZ": lovasz_softmax_loss,
 }
-# Key -> the loader's map that the loss takes as its third argument.
-MAPS = {"BOUNDARY": "signed_distance", "ACTIVE_BOUNDARY": "contour_distance"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
             loss = ExtraLoss(
                 name=f"loss_{key.lower()}",
                 function=partial(function, ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE, **own),
-                map_name=MAPS.get(key),
+                map_name=MAPS_OF_LOSSES.get(key),
                 **schedule,
             )
         except ValueError as error:

@@ -69,11 +69,15 @@ class EPLSemanticSegmentor(SemanticSegmentor):
         """The backbone's features with the images and the maps beside them."""
         return {**self.backbone(images), "image": images, **maps}
 
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        """A picture [..., 3, H, W] with the mean and standard deviation of the model taken out."""
+        return (image - self.pixel_mean) / self.pixel_std
+
     def batch(self, tensors: list[torch.Tensor], *, normalise: bool = False, pad_value: float = 0.0) -> ImageList:
         """Tensors [..., h, w] on the model's device, padded at the right and bottom to one size."""
         tensors = [tensor.to(self.device) for tensor in tensors]
         if normalise:
-            tensors = [(tensor - self.pixel_mean) / self.pixel_std for tensor in tensors]
+            tensors = [self.normalise(tensor) for tensor in tensors]
         return ImageList.from_tensors(
             tensors,
             self.backbone.size_divisibility,

@@ -90,7 +90,7 @@ class SemanticSegmentorWithTTA(nn.Module):
     @torch.no_grad()
     def probabilities(self, record: dict[str, Any]) -> torch.Tensor:
         """Averaged probabilities [K, height, width] of one record."""
-        image = (record["image"].to(self.model.device) - self.model.pixel_mean) / self.model.pixel_std
+        image = self.model.normalise(record["image"].to(self.model.device))
         size = record.get("height", image.shape[-2]), record.get("width", image.shape[-1])
         return average_scales(
             self._predict, image, size, scales=self.scales, base_size=self.base_size, protocol=self.protocol

@@ -15,11 +15,14 @@ def main() -> int:
     parser.add_argument(
         "--from", dest="source", required=True, choices=sorted(SOURCES), help="project of the checkpoint"
     )
+    parser.add_argument(
+        "--fpn", action="store_true", help="for a backbone within a feature pyramid, which calls it `bottom_up`"
+    )
     parser.add_argument("input", metavar="IN", help="its checkpoint; only tensors are read from it")
     parser.add_argument("output", metavar="OUT", help="checkpoint to write (.pth)")
     args = parser.parse_args()
     try:
-        converted = convert_state_dict(read_state_dict(args.input), args.source)
+        converted = convert_state_dict(read_state_dict(args.input), args.source, fpn=args.fpn)
         write_checkpoint(converted, args.output)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

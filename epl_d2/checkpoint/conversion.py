@@ -59,11 +59,25 @@ def _numpy_numbers_allowed() -> AbstractContextManager:
     return torch.serialization.safe_globals([np.core.multiarray.scalar, np.dtype, *types])
 
 
-def convert_state_dict(state_dict: StateDict, source: str) -> StateDict:
-    """Rename the entries of `state_dict`, which comes from the project `source` (a key of `SOURCES`)."""
+def convert_state_dict(state_dict: StateDict, source: str, *, fpn: bool = False) -> StateDict:
+    """Rename the entries of `state_dict`.
+
+    Args:
+        state_dict: a checkpoint of the project `source`.
+        source: a key of `SOURCES`.
+        fpn: the backbone stands within Detectron2's `FPN`, which calls it `bottom_up`.
+
+    Raises:
+        ValueError: there is no such source, an entry is not one of its, or `fpn` is asked for a model with a head.
+    """
     if source not in SOURCES:
         raise ValueError(f"source is {source!r}; it may be {', '.join(sorted(SOURCES))}")
-    return SOURCES[source](state_dict)
+    converted = SOURCES[source](state_dict)
+    if not fpn:
+        return converted
+    if others := [name for name in converted if not name.startswith("backbone.")]:
+        raise ValueError(f"only a backbone can stand within an FPN; the checkpoint holds a head too ({others[0]})")
+    return {name.replace("backbone.", "backbone.bottom_up.", 1): tensor for name, tensor in converted.items()}
 
 
 def write_checkpoint(state_dict: StateDict, path: str | os.PathLike) -> None:

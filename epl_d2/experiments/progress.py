@@ -28,7 +28,7 @@ class Progress:
         self.say = say
         self.seconds = seconds
         self.total = sum(run.max_iter for run in runs)
-        self.done_before = self._iterations()
+        self.before = self._iterations()
         self.start = self.last = time.monotonic()
         self.news = False
 
@@ -48,8 +48,10 @@ class Progress:
 
     def line(self, active: Sequence[Run], failed: int, elapsed: float) -> str:
         """The line after `elapsed` seconds."""
-        done = self._iterations()
-        fresh = done - self.done_before
+        now = self._iterations()
+        self.before = [min(pair) for pair in zip(self.before, now, strict=True)]  # a resumed run starts at a checkpoint
+        done = sum(now)
+        fresh = done - sum(self.before)
         left = timedelta(seconds=round(elapsed * (self.total - done) / fresh)) if fresh else "unknown"
         finished = sum(read_record(run.folder) is not None for run in self.runs)
         running = ", ".join(f"{run.name} {run.iteration}/{run.max_iter}" for run in active) or "none"
@@ -58,5 +60,5 @@ class Progress:
             f"time left {left}, running: {running}"
         )
 
-    def _iterations(self) -> int:
-        return sum(run.max_iter if read_record(run.folder) else run.iteration for run in self.runs)
+    def _iterations(self) -> list[int]:
+        return [run.max_iter if read_record(run.folder) else run.iteration for run in self.runs]

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling import build_backbone
 
+from epl_d2 import get_cfg
 from epl_d2.checkpoint import convert_state_dict, read_state_dict, write_checkpoint
 from epl_d2.modeling import MobileNetV2
 
@@ -44,6 +46,30 @@ def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
     assert len(model.state_dict()) == len(trunk)
     for (_, ours), tensor in zip(model.state_dict().items(), trunk.values(), strict=True):
         assert torch.equal(ours, tensor)
+
+
+def test_backbone_within_a_feature_pyramid():
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = "build_mobilenet_v2_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.MOBILENETV2.NORM = "BN"
+    cfg.MODEL.MOBILENETV2.OUTPUT_STRIDE = 32
+    cfg.MODEL.MOBILENETV2.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    theirs = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    converted = convert_state_dict(theirs, "torchvision", fpn=True)
+    trunk = {name: t for name, t in build_backbone(cfg).state_dict().items() if name.startswith("bottom_up.")}
+    assert {f"backbone.{name}": t.shape for name, t in trunk.items()} == {n: t.shape for n, t in converted.items()}
+    plain = convert_state_dict(theirs, "torchvision")
+    assert all(torch.equal(a, b) for a, b in zip(converted.values(), plain.values(), strict=True))
+
+
+def test_a_model_with_a_head_does_not_fit_a_pyramid():
+    head = {"sem_seg_head.predictor.weight": torch.ones(1)}
+    source = {"with_head": lambda state: {"backbone.stem.weight": torch.ones(1), **head}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("epl_d2.checkpoint.conversion.SOURCES", source)
+        with pytest.raises(ValueError, match=r"head too \(sem_seg_head.predictor.weight\)"):
+            convert_state_dict({}, "with_head", fpn=True)
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])

@@ -90,3 +90,15 @@ def test_time_left_follows_from_the_iterations_of_this_session(tmp_path):
     assert line == (
         "1 of 3 runs finished, 1 failed, 53%, time left 0:03:30, running: half/seed_1 60/100, new/seed_1 0/100"
     )
+
+
+def test_time_left_where_a_run_goes_on_from_before_its_last_entry(tmp_path):
+    run = make_run(tmp_path, "resumed")
+    Path(run.folder).mkdir(parents=True)
+    metrics = Path(run.folder, "metrics.json")
+    metrics.write_text('{"iteration": 59}\n')
+    progress = Progress([run], lambda line: None)
+    metrics.write_text('{"iteration": 59}\n{"iteration": 29}\n')  # its checkpoint was of iteration 20 or so
+    assert "30%, time left unknown" in progress.line([run], 0, 10.0)
+    metrics.write_text('{"iteration": 59}\n{"iteration": 49}\n')
+    assert "50%, time left 0:01:15" in progress.line([run], 0, 30.0)  # 20 iterations took 30 s, 50 are left

@@ -101,6 +101,26 @@ def test_built_from_a_config():
     assert backbone.output_shape()["res5"].stride == 8
 
 
+def test_feature_pyramid():
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = "build_mobilenet_v2_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.MOBILENETV2.NORM = cfg.MODEL.FPN.NORM = "BN"
+    cfg.MODEL.MOBILENETV2.OUTPUT_STRIDE = 32
+    cfg.MODEL.MOBILENETV2.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    pyramid = build_backbone(cfg)
+    shapes = {name: (shape.channels, shape.stride) for name, shape in pyramid.output_shape().items()}
+    assert shapes == {"p2": (16, 4), "p3": (16, 8), "p4": (16, 16), "p5": (16, 32)}
+    features = pyramid(torch.randn(2, 3, 64, 96))
+    assert {name: tuple(f.shape) for name, f in features.items()} == {
+        name: (2, 16, 64 // stride, 96 // stride) for name, (_, stride) in shapes.items()
+    }
+    # MobileNetV2's, and for each input a 1x1 and a 3x3 convolution without bias, each with a norm.
+    pyramid_parameters = sum(16 * (c + 9 * 16) + 4 * 16 for c in (24, 32, 96, 320))
+    assert sum(p.numel() for p in pyramid.parameters()) == 1_811_712 + pyramid_parameters
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [

@@ -2,7 +2,13 @@
 
 from .ccnet_resnet import build_ccnet_resnet_backbone
 from .drn import DRN
-from .mobilenet_v2 import MobileNetV2
+from .mobilenet_v2 import MobileNetV2, build_mobilenet_v2_fpn_backbone
 from .wide_resnet import WideResNet38
 
-__all__ = ["DRN", "MobileNetV2", "WideResNet38", "build_ccnet_resnet_backbone"]
+__all__ = [
+    "DRN",
+    "MobileNetV2",
+    "WideResNet38",
+    "build_ccnet_resnet_backbone",
+    "build_mobilenet_v2_fpn_backbone",
+]

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from torch import nn
 
-__all__ = ["InvertedResidual", "MobileNetV2"]
+__all__ = ["InvertedResidual", "MobileNetV2", "build_mobilenet_v2_fpn_backbone"]
 
 # (expansion, output channels, blocks, stride) of each group: Table 2 of the paper without the 1280 convolution.
 _GROUPS = (
@@ -186,3 +186,19 @@ class MobileNetV2(Backbone):
             if name in self._out_features:
                 outputs[name] = x
         return outputs
+
+
+@BACKBONE_REGISTRY.register()
+def build_mobilenet_v2_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+    """A feature pyramid (arXiv 1612.03144) on MobileNetV2, as `build_resnet_fpn_backbone` is one on ResNet.
+
+    `MODEL.FPN.IN_FEATURES` are its inputs, which `MODEL.MOBILENETV2.OUT_FEATURES` has to hold. The feature of stride
+    4 becomes "p2", that of 8 "p3" and so on, each with `MODEL.FPN.OUT_CHANNELS` channels.
+    """
+    return FPN(
+        bottom_up=MobileNetV2(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )

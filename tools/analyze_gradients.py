@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Where each term of the loss pulls: size of its gradient beside cross entropy's, and how much of it lies at contours.
+
+    python tools/analyze_gradients.py --config-file configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16_epl.yaml \\
+        MODEL.WEIGHTS output/model_final.pth
+
+Helps to choose weights: a term whose gradient at contours is a hundredth of cross entropy's changes little there, one
+that is many times cross entropy's takes over. Gradients are those at the logits, upsampled to the labels, on batches
+of the training data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.env import seed_all_rng
+
+from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.engine.gradient_analysis import analyze_gradients
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--batches", type=int, default=8, help="of the training data (default: %(default)s)")
+    parser.add_argument(
+        "--widths", type=int, nargs="+", default=[1, 3, 9], help="pixels from the contour (default: 1 3 9)"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    args = parser.parse_args()
+    for name, value in (("batches", args.batches), ("widths", min(args.widths))):
+        if value < 1:
+            parser.error(f"--{name} is {value}, expected at least 1")
+    cfg = read_config(args.config_file, args.opts)
+    cfg.freeze()
+    try:
+        check_datasets(cfg, training=True)
+        seed_all_rng(cfg.SEED)
+        model = Trainer.build_model(cfg)
+        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
+        terms, pixels = analyze_gradients(model, batches, args.widths)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    bands = [f"{width} px" for width in args.widths]
+    print("gradient at the logits; `size` as a multiple of loss_sem_seg's, `share` in percent of the term's own\n")
+    header = ["term", "value", "size", *(f"size in {band}" for band in bands), *(f"share in {band}" for band in bands)]
+    print("| " + " | ".join([*header, "cosine"]) + " |")
+    print("| " + " | ".join(["---"] * (len(header) + 1)) + " |")
+    for term in terms:
+        sizes = (f"{size:.3f}" for size in (term.magnitude, *term.magnitude_at_contours))
+        shares = (f"{100 * share:.1f}" for share in term.share)
+        print("| " + " | ".join([term.name, f"{term.value:.4f}", *sizes, *shares, f"{term.cosine:+.2f}"]) + " |")
+    print("\nlabelled pixels: " + ", ".join(f"{100 * p:.1f}% in {band}" for band, p in zip(bands, pixels, strict=True)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

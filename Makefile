@@ -28,7 +28,7 @@ demo: $(INSTALLED)
 	$(DEMO_ENV) $(BIN)/python demo/run_shapes.py --output output/shapes_demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -38,8 +38,8 @@ setup(
     extras_require={
         "export": ["onnx", "onnxruntime"],
         "wandb": ["wandb"],
-        "test": ["pytest", "hypothesis", "onnx", "onnxruntime"],
-        "dev": ["pytest", "hypothesis", "onnx", "onnxruntime", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime", "ruff"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -42,7 +42,7 @@ def line_loss(
     splitter: str = "A",
     convolution: str = "anisotropic",
     mu: int = 10,
-    formulation: str = "official",
+    formulation: str = "contour",
     ignore_value: int = 255,
 ) -> Tensor:
     """Distance between the equipotential lines around the contours of labels and prediction (eq. 4, Algorithm 1).

@@ -15,7 +15,7 @@ LOSSES = {
     "point-l1": lambda x, y: point_loss(x, y, kernel_size=5, norm="l1"),
     "point-standard": lambda x, y: point_loss(x, y, kernel_size=3, convolution="standard"),
     "point-C": lambda x, y: point_loss(x, y, kernel_size=5, splitter="C"),
-    "line-official": lambda x, y: line_loss(x, y, kernel_size=5, mu=2),
+    "line-official": lambda x, y: line_loss(x, y, kernel_size=5, mu=2, formulation="official"),
     "line-contour": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, splitter="B", formulation="contour"),
     "line-standard": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, convolution="standard", formulation="contour"),
 }

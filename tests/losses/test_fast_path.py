@@ -186,7 +186,7 @@ def test_many_classes(scene: Callable) -> None:
     """More classes than fit a byte."""
     logits, labels = scene(shape=(1, 300, 12, 13), ignored=True)
     labels[labels == 255] = 1000
-    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "official", 1000)
+    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", 1000)
     torch.testing.assert_close(line_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
     expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", 1000)
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
@@ -196,7 +196,7 @@ def test_many_classes(scene: Callable) -> None:
 def test_other_ignore_values(scene: Callable, ignore_value: int) -> None:
     logits, labels = scene(ignored=True)
     labels[labels == 255] = ignore_value
-    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "official", ignore_value)
+    expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", ignore_value)
     torch.testing.assert_close(line_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
     expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", ignore_value)
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)

@@ -59,6 +59,14 @@ def test_pairs_differ_by_the_epl_keys_alone(name):
     assert baseline.dump() == with_epl.dump()
 
 
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_epl.yaml")])
+def test_the_papers_data_sets_have_the_papers_weights(name):
+    epl = read(name).MODEL.EPL
+    settings = (epl.POINT.WEIGHT, epl.LINE.WEIGHT, epl.LINE.FORMULATION)
+    paper = (0.1, 0.01, "official")
+    assert settings == paper or (name.startswith("CamVid/") and settings == (0.5, 0.5, "contour"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", distinct_models())
 def test_trains_a_step_and_evaluates_any_size(name):

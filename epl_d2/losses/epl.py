@@ -34,8 +34,8 @@ class EPLLoss(nn.Module):
     def __init__(
         self,
         *,
-        point_weight: float = 0.5,
-        line_weight: float = 0.5,
+        point_weight: float = 0.1,
+        line_weight: float = 0.01,
         point_kernel_size: int = 7,
         line_kernel_size: int = 7,
         splitter: str = "A",

@@ -82,7 +82,7 @@ def test_equals_the_formula_of_cross_entropy_and_autograd_of_epl():
         logits.requires_grad_()
         loss = EPLLoss(point_weight=0.3, line_weight=0)(logits, labels)["loss_epl_point"]
         gradients["point"].append(torch.autograd.grad(loss, logits)[0])
-        values.append(float(loss))
+        values.append(float(loss.detach()))
         masks.append(np.stack([[near_contours(label, width) for width in WIDTHS] for label in labels.numpy()]))
         valid.append(known.numpy())
     per_pixel = {name: np.concatenate([g.abs().sum(dim=1).numpy() for g in gs]) for name, gs in gradients.items()}

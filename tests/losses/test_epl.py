@@ -34,8 +34,8 @@ def test_entries_are_the_weighted_losses(scene: Callable) -> None:
 def test_defaults(scene: Callable) -> None:
     logits, labels = scene()
     losses = EPLLoss()(logits, labels)
-    torch.testing.assert_close(losses["loss_epl_point"], 0.5 * point_loss(logits, labels))
-    expected = 0.5 * line_loss(logits, labels, kernel_size=7, splitter="A", mu=10, formulation="contour")
+    torch.testing.assert_close(losses["loss_epl_point"], 0.1 * point_loss(logits, labels))
+    expected = 0.01 * line_loss(logits, labels, kernel_size=7, splitter="A", mu=10, formulation="contour")
     torch.testing.assert_close(losses["loss_epl_line"], expected)
 
 
@@ -89,7 +89,7 @@ def test_stride_takes_the_middle_of_each_cell(scene: Callable) -> None:
     labels = torch.arange(12 * 15).view(1, 12, 15) % 3
     module = EPLLoss(stride=3, point_kernel_size=9)
     sampled = labels[:, 1::3, 1::3]
-    expected = 0.5 * point_loss(logits, sampled, kernel_size=3)
+    expected = 0.1 * point_loss(logits, sampled, kernel_size=3)
     torch.testing.assert_close(module(logits, labels)["loss_epl_point"], expected)
     assert torch.equal(module.at_stride(logits, labels.to(torch.uint8))[1].long(), sampled)
 
@@ -119,4 +119,4 @@ def test_without_stride_sizes_must_agree(scene: Callable) -> None:
 
 
 def test_shows_its_settings() -> None:
-    assert "point_weight=0.5" in repr(EPLLoss())
+    assert "point_weight=0.1" in repr(EPLLoss())

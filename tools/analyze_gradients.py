@@ -20,6 +20,7 @@ from detectron2.utils.env import seed_all_rng
 
 from epl_d2.engine import Trainer, check_datasets, read_config
 from epl_d2.engine.gradient_analysis import analyze_gradients
+from epl_d2.experiments.results import markdown_table
 
 
 def main() -> int:
@@ -49,12 +50,12 @@ def main() -> int:
     bands = [f"{width} px" for width in args.widths]
     print("gradient at the logits; `size` as a multiple of loss_sem_seg's, `share` in percent of the term's own\n")
     header = ["term", "value", "size", *(f"size in {band}" for band in bands), *(f"share in {band}" for band in bands)]
-    print("| " + " | ".join([*header, "cosine"]) + " |")
-    print("| " + " | ".join(["---"] * (len(header) + 1)) + " |")
+    rows = []
     for term in terms:
         sizes = (f"{size:.3f}" for size in (term.magnitude, *term.magnitude_at_contours))
         shares = (f"{100 * share:.1f}" for share in term.share)
-        print("| " + " | ".join([term.name, f"{term.value:.4f}", *sizes, *shares, f"{term.cosine:+.2f}"]) + " |")
+        rows.append([term.name, f"{term.value:.4f}", *sizes, *shares, f"{term.cosine:+.2f}"])
+    print("\n".join(markdown_table([*header, "cosine"], rows)))
     print("\nlabelled pixels: " + ", ".join(f"{100 * p:.1f}% in {band}" for band, p in zip(bands, pixels, strict=True)))
     return 0
 

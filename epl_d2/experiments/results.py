@@ -20,7 +20,7 @@ from .intervals import bootstrap_draws, mean_interval, paired_differences, perce
 from .runs import read_record
 from .scores import headline_metrics
 
-__all__ = ["REPLICATES", "write_results"]
+__all__ = ["REPLICATES", "markdown_table", "write_results"]
 
 REPLICATES = 2000
 
@@ -114,7 +114,7 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
         for name, runs in finished.items():
             cells = [_with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
-        lines += [*_table(["method", "seeds", *metrics], rows), ""]
+        lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
         lines += _differences(grid, finished, split, metrics)
         if grid.paper is not None and grid.paper.split == split:
             lines += _paper(grid, finished, split)
@@ -175,7 +175,7 @@ def _differences(
         f"Difference to {grid.baseline}, with the 95% interval of a bootstrap paired over seeds and images "
         f"({REPLICATES} replicates):",
         "",
-        *_table(["method", "seeds", *metrics], rows),
+        *markdown_table(["method", "seeds", *metrics], rows),
         "",
     ]
 
@@ -193,7 +193,7 @@ def _paper(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: s
             cells.append(_with_half_width(ours) if ours else "-")
         rows.append([name, *cells])
     header = ["method", *(f"{metric} ({who})" for metric in metrics for who in ("paper", "ours"))]
-    return [f"Published: {paper.source}.", "", *_table(header, rows), ""]
+    return [f"Published: {paper.source}.", "", *markdown_table(header, rows), ""]
 
 
 def _mean_curves(name: str, runs: Sequence[_Finished], split: str) -> dict[str, Any]:
@@ -215,6 +215,7 @@ def _with_half_width(values: Sequence[float]) -> str:
     return f"{mean:.2f}" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]

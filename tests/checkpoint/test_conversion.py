@@ -14,7 +14,8 @@ from epl_d2 import get_cfg
 from epl_d2.checkpoint import convert_state_dict, read_state_dict, write_checkpoint
 from epl_d2.modeling import MobileNetV2
 
-TOOL = Path(__file__).parents[2] / "tools" / "convert_checkpoint.py"
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "convert_checkpoint.py"
 
 
 class Wrapper(torch.nn.Module):
@@ -50,11 +51,7 @@ def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
 
 def test_backbone_within_a_feature_pyramid():
     cfg = get_cfg()
-    cfg.MODEL.BACKBONE.NAME = "build_mobilenet_v2_fpn_backbone"
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    cfg.MODEL.MOBILENETV2.NORM = "BN"
-    cfg.MODEL.MOBILENETV2.OUTPUT_STRIDE = 32
-    cfg.MODEL.MOBILENETV2.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.merge_from_file(str(ROOT / "configs" / "Base-SemanticFPN-MobileNetV2.yaml"))
     theirs = torchvision.models.mobilenet_v2(weights=None).state_dict()
     converted = convert_state_dict(theirs, "torchvision", fpn=True)
     trunk = {name: t for name, t in build_backbone(cfg).state_dict().items() if name.startswith("bottom_up.")}

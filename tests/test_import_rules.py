@@ -17,6 +17,7 @@ FORBIDDEN = {
         *("detectron2", "fvcore", "cv2", "epl_d2.config", "epl_d2.modeling", "epl_d2.engine", "epl_d2.data"),
         *("epl_d2.evaluation", "epl_d2.visualization", *TOP),
     ),
+    "contours": ("torch", "detectron2", "epl_d2.config", "epl_d2.data", "epl_d2.losses", "epl_d2.modeling", *TOP),
     "evaluation": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses", *TOP),
     "data": ("epl_d2.modeling", "epl_d2.engine", "epl_d2.losses", "epl_d2.evaluation", *TOP),
     "modeling": ("epl_d2.engine", "epl_d2.data", "epl_d2.evaluation", *TOP),

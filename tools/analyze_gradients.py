@@ -18,8 +18,8 @@ import sys
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.env import seed_all_rng
 
+from epl_d2.analysis.gradients import analyze_gradients
 from epl_d2.engine import Trainer, check_datasets, read_config
-from epl_d2.engine.gradient_analysis import analyze_gradients
 from epl_d2.experiments.results import markdown_table
 
 

@@ -16,14 +16,14 @@ import sys
 import torch
 from detectron2.utils.events import EventStorage
 
-from epl_d2.engine import Trainer, read_config
-from epl_d2.engine.model_analysis import (
+from epl_d2.analysis.cost import (
     count_inference,
     parameters_by_part,
     saved_for_backward,
     synthetic_batch,
     time_in_turns,
 )
+from epl_d2.engine import Trainer, read_config
 from epl_d2.modeling import build_epl_loss
 
 TASKS = ("parameters", "flops", "step")

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from epl_d2.data.signed_distance import signed_distance
+from epl_d2.contours.signed_distance import signed_distance
 from epl_d2.losses import boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
 
 # (N, K, H, W) and how many classes occur in the labels of an image.

@@ -19,7 +19,7 @@ from detectron2.modeling import build_model
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
-from epl_d2.modeling.epl import EPLHeadMixin
+from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
 
 from .grid import Grid, Method
 from .provenance import sha256_of_file

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from epl_d2.modeling.image_pooling import ImagePooling
+from epl_d2.modeling.layers.image_pooling import ImagePooling
 
 __all__ = ["AdaptiveAveragePooling", "WindowAveragePooling", "replace_pooling"]
 

@@ -1,13 +1,13 @@
 """The losses of Equipotential Learning and those it is compared with: usable without Detectron2 in any project."""
 
-from .active_boundary import active_boundary_loss
-from .boundary import boundary_loss
+from .compared.active_boundary import active_boundary_loss
+from .compared.boundary import boundary_loss
+from .compared.generalized_dice import generalized_dice_loss
+from .compared.lovasz import lovasz_softmax_loss
+from .criteria.label_relaxation import label_relaxation_loss
+from .criteria.ohem import ohem_cross_entropy
 from .epl import EPLLoss
-from .generalized_dice import generalized_dice_loss
-from .label_relaxation import label_relaxation_loss
 from .line import line_loss
-from .lovasz import lovasz_softmax_loss
-from .ohem import ohem_cross_entropy
 from .point import point_loss
 from .potential import potential_field
 

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from . import by_axis
 from .arguments import (
     CONVOLUTIONS,
     FORMULATIONS,
@@ -12,15 +11,16 @@ from .arguments import (
     check_kernel_size,
     check_mu,
 )
-from .autograd import with_gradient
-from .triton_autograd import is_taken, with_kernels
+from .kernels import plain
+from .kernels.autograd import with_gradient
+from .kernels.triton.autograd import is_taken, with_kernels
 
 try:
-    from . import line_cpu as on_cpu
+    from .kernels.cpu import line as on_cpu
 except ModuleNotFoundError as error:
     if error.name != "numba":
         raise
-    on_cpu = by_axis  # without Numba the plain formulas run
+    on_cpu = plain  # without Numba the plain formulas run
 
 
 def check_line_arguments(
@@ -71,9 +71,9 @@ def line_loss(
     check_line_arguments(kernel_size, splitter, convolution, mu, formulation)
     check_inputs(logits, labels, ignore_value)
     if is_taken(logits, labels, kernel_size, convolution):
-        from . import triton_line  # not everywhere is there a Triton to import
+        from .kernels.triton import line as on_cuda  # not everywhere is there a Triton to import
 
-        return with_kernels(triton_line, logits, labels, kernel_size, splitter, mu, formulation, ignore_value)
+        return with_kernels(on_cuda, logits, labels, kernel_size, splitter, mu, formulation, ignore_value)
     settings = (kernel_size, splitter, convolution, mu, formulation, ignore_value)
-    path = on_cpu if logits.device.type == "cpu" else by_axis
+    path = on_cpu if logits.device.type == "cpu" else plain
     return with_gradient(path.line_loss_and_gradient, logits, labels, *settings)

@@ -2,17 +2,17 @@
 
 from torch import Tensor
 
-from . import by_axis
 from .arguments import CONVOLUTIONS, NORMS, SPLITTERS, check_choice, check_inputs, check_kernel_size
-from .autograd import with_gradient
-from .triton_autograd import is_taken, with_kernels
+from .kernels import plain
+from .kernels.autograd import with_gradient
+from .kernels.triton.autograd import is_taken, with_kernels
 
 try:
-    from . import point_cpu as on_cpu
+    from .kernels.cpu import point as on_cpu
 except ModuleNotFoundError as error:
     if error.name != "numba":
         raise
-    on_cpu = by_axis  # without Numba the plain formulas run
+    on_cpu = plain  # without Numba the plain formulas run
 
 
 def check_point_arguments(kernel_size: int, splitter: str, convolution: str, norm: str, prefix: str = "") -> None:
@@ -56,9 +56,9 @@ def point_loss(
     check_point_arguments(kernel_size, splitter, convolution, norm)
     check_inputs(logits, labels, ignore_value)
     if is_taken(logits, labels, kernel_size, convolution):
-        from . import triton_point  # not everywhere is there a Triton to import
+        from .kernels.triton import point as on_cuda  # not everywhere is there a Triton to import
 
-        return with_kernels(triton_point, logits, labels, kernel_size, splitter, norm, ignore_value)
+        return with_kernels(on_cuda, logits, labels, kernel_size, splitter, norm, ignore_value)
     settings = (kernel_size, splitter, convolution, norm, ignore_value)
-    path = on_cpu if logits.device.type == "cpu" else by_axis
+    path = on_cpu if logits.device.type == "cpu" else plain
     return with_gradient(path.point_loss_and_gradient, logits, labels, *settings)

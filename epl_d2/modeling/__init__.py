@@ -1,7 +1,7 @@
 """Backbones and semantic segmentation heads, registered with Detectron2."""
 
 from .backbone import DRN, MobileNetV2, WideResNet38, build_ccnet_resnet_backbone
-from .epl import build_epl_loss
+from .losses import build_epl_loss
 from .meta_arch import EPLSemanticSegmentor, SemanticSegmentorWithTTA, with_test_time_protocol
 from .sem_seg_head import (
     EPLCCHead,

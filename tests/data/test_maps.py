@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from epl_d2 import get_cfg
-from epl_d2.data.contour_distance import contour_distance
+from epl_d2.contours.contour_distance import contour_distance
+from epl_d2.contours.signed_distance import signed_distance
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.maps import build_maps
-from epl_d2.data.signed_distance import signed_distance
 
 
 def config(**weights: float):

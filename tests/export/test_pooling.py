@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from epl_d2.export.pooling import AdaptiveAveragePooling, WindowAveragePooling, replace_pooling
-from epl_d2.modeling.image_pooling import ImagePooling
+from epl_d2.modeling.layers.image_pooling import ImagePooling
 
 SIZES = [(1, 1), (3, 7), (6, 6), (13, 11), (24, 5)]
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from epl_d2.losses import line_loss, point_loss, potential, strips
-from epl_d2.losses.line_kernels import order_statistic
-from epl_d2.losses.threads import count_threads, run_jobs
+from epl_d2.losses import line_loss, point_loss, potential
+from epl_d2.losses.kernels.cpu import strips
+from epl_d2.losses.kernels.cpu.line_rows import order_statistic
+from epl_d2.losses.kernels.cpu.threads import count_threads, run_jobs
 
 
 @pytest.mark.parametrize("taps", [*range(1, 14), 21])
@@ -105,8 +106,8 @@ def test_without_numba_the_plain_formulas_run() -> None:
     code = (
         "import sys, torch\n"
         "sys.modules['numba'] = None\n"
-        "from epl_d2.losses import by_axis, line, point\n"
-        "assert line.on_cpu is by_axis and point.on_cpu is by_axis\n"
+        "from epl_d2.losses import line, point\nfrom epl_d2.losses.kernels import plain\n"
+        "assert line.on_cpu is plain and point.on_cpu is plain\n"
         "logits, labels = torch.zeros(1, 2, 6, 6), torch.eye(6, dtype=torch.long)[None]\n"
         "print(float(point.point_loss(logits, labels)), float(line.line_loss(logits, labels)))\n"
     )

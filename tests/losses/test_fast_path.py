@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epl_d2.losses import by_axis, line_loss, point_loss, reference, strips
-from epl_d2.losses.autograd import with_gradient
+from epl_d2.losses import line_loss, point_loss, reference
+from epl_d2.losses.kernels import plain
+from epl_d2.losses.kernels.autograd import with_gradient
+from epl_d2.losses.kernels.cpu import strips
 
 SETTINGS = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -72,10 +74,10 @@ def test_by_axis(scene: Callable, convolution: str) -> None:
     """The path of devices other than the CPU, which runs on a CPU as well."""
 
     def point(*arguments: object) -> Tensor:
-        return with_gradient(by_axis.point_loss_and_gradient, *arguments, 255)
+        return with_gradient(plain.point_loss_and_gradient, *arguments, 255)
 
     def line(*arguments: object) -> Tensor:
-        return with_gradient(by_axis.line_loss_and_gradient, *arguments, 255)
+        return with_gradient(plain.line_loss_and_gradient, *arguments, 255)
 
     logits, labels = scene(ignored=True)
     for given_labels in (labels, torch.full_like(labels, 255)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from epl_d2.losses.gscnn import (
+from epl_d2.losses.criteria.gscnn import (
     ImageWeightedCrossEntropy,
     dual_task_loss,
     edge_attention_loss,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from epl_d2.losses import EPLLoss, by_axis, line_loss, point_loss, reference
-from epl_d2.losses.triton_autograd import is_taken
+from epl_d2.losses import EPLLoss, line_loss, point_loss, reference
+from epl_d2.losses.kernels import plain
+from epl_d2.losses.kernels.triton.autograd import is_taken
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 POINT = [{"norm": "l1"}, {"splitter": "C", "kernel_size": 11}, {"splitter": "B", "kernel_size": 21}]
@@ -81,7 +82,10 @@ def test_compiles_for_gpus(capability: int, tmp_path: Path, monkeypatch: pytest.
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from epl_d2.losses import triton_line, triton_point, triton_select, triton_windows
+    from epl_d2.losses.kernels.triton import line as triton_line
+    from epl_d2.losses.kernels.triton import point as triton_point
+    from epl_d2.losses.kernels.triton import select as triton_select
+    from epl_d2.losses.kernels.triton import windows as triton_windows
 
     modules = {"windows": triton_windows, "point": triton_point, "select": triton_select, "line": triton_line}
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -168,8 +172,8 @@ def test_autocast_and_module(scene: Callable) -> None:
 def test_equals_the_plain_formulas_on_the_gpu(scene: Callable, name: str) -> None:
     logits, labels = (x.cuda() for x in scene((2, 5, 40, 150), ignored=True))
     settings = ("l2",) if name == "point" else (10, "official")
-    plain = getattr(by_axis, f"{name}_loss_and_gradient")
-    value, gradient = plain(logits, labels, 7, "A", "anisotropic", *settings, 255)
+    compute = getattr(plain, f"{name}_loss_and_gradient")
+    value, gradient = compute(logits, labels, 7, "A", "anisotropic", *settings, 255)
     logits.requires_grad_()
     mine = {"point": point_loss, "line": line_loss}[name](logits, labels)
     mine.backward()

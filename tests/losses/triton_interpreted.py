@@ -14,8 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from epl_d2.losses import reference, triton_line, triton_point, triton_select, triton_windows
-from epl_d2.losses.triton_autograd import with_kernels
+from epl_d2.losses import reference
+from epl_d2.losses.kernels.triton import line as triton_line
+from epl_d2.losses.kernels.triton import point as triton_point
+from epl_d2.losses.kernels.triton import select as triton_select
+from epl_d2.losses.kernels.triton import windows as triton_windows
+from epl_d2.losses.kernels.triton.autograd import with_kernels
 
 RECORDED = np.load(Path(__file__).parent / "official_values.npz")
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from epl_d2 import get_cfg
 from epl_d2.modeling import EPLCCHead
-from epl_d2.modeling.criss_cross_attention import CrissCrossAttention, criss_cross_attention
+from epl_d2.modeling.layers.criss_cross_attention import CrissCrossAttention, criss_cross_attention
 
 NUM_CLASSES = 4
 SHAPES = {"res4": ShapeSpec(channels=12, stride=8), "res5": ShapeSpec(channels=64, stride=8)}

@@ -7,8 +7,8 @@ from detectron2.utils.events import EventStorage
 
 from epl_d2 import get_cfg, losses
 from epl_d2.modeling import EPLSemSegFPNHead
-from epl_d2.modeling.criterion import build_criterion
-from epl_d2.modeling.extra_losses import build_extra_losses
+from epl_d2.modeling.losses.criterion import build_criterion
+from epl_d2.modeling.losses.extra_losses import build_extra_losses
 
 NUM_CLASSES = 4
 SHAPES = {f"p{level}": ShapeSpec(channels=8, stride=2**level) for level in (2, 3)}

@@ -10,11 +10,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
 from epl_d2 import get_cfg
+from epl_d2.contours.edges import canny_of_normalised, label_edges
 from epl_d2.data.maps import build_maps
-from epl_d2.edges import canny_of_normalised, label_edges
-from epl_d2.losses.gscnn import dual_task_loss, edge_attention_loss, edge_loss, image_weighted_cross_entropy
+from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss, image_weighted_cross_entropy
 from epl_d2.modeling import EPLGSCNNHead
-from epl_d2.modeling.shape_stream import GatedConvolution, ResidualBlock, ShapeStream
+from epl_d2.modeling.layers.shape_stream import GatedConvolution, ResidualBlock, ShapeStream
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NUM_CLASSES = 4

@@ -11,7 +11,7 @@ from fvcore.nn import FlopCountAnalysis
 
 from epl_d2 import get_cfg
 from epl_d2.modeling import EPLPSAHead
-from epl_d2.modeling.psa_mask import largest_mask, mask_index, shrunk_size, spread_masks
+from epl_d2.modeling.layers.psa_mask import largest_mask, mask_index, shrunk_size, spread_masks
 from epl_d2.modeling.sem_seg_head.psa import PointwiseSpatialAttention
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,8 +9,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from epl_d2 import get_cfg
+from epl_d2.analysis.cost import synthetic_batch
 from epl_d2.engine import Trainer
-from epl_d2.engine.model_analysis import synthetic_batch
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(p.relative_to(CONFIGS).as_posix() for p in CONFIGS.glob("*/*.yaml") if p.parent.name != "grids")

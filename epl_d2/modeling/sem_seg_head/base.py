@@ -9,8 +9,9 @@ from detectron2.layers import ShapeSpec
 from torch import nn
 
 from epl_d2.losses import EPLLoss
-from epl_d2.modeling.epl import EPLHeadMixin
-from epl_d2.modeling.extra_losses import ExtraLosses
+from epl_d2.modeling.losses.extra_losses import ExtraLosses
+
+from .mixin import EPLHeadMixin
 
 __all__ = ["EPLSemSegHead", "select_features"]
 

@@ -8,7 +8,7 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
-from epl_d2.modeling.criss_cross_attention import CrissCrossAttention
+from epl_d2.modeling.layers.criss_cross_attention import CrissCrossAttention
 
 from .base import EPLSemSegHead, select_features
 

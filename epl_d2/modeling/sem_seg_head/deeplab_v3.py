@@ -6,8 +6,9 @@ import torch
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import DeepLabV3Head
 
-from epl_d2.modeling.epl import EPLHeadMixin
-from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
+from epl_d2.modeling.layers.image_pooling import pooling_window, set_pooling_window
+
+from .mixin import EPLHeadMixin
 
 __all__ = ["EPLDeepLabV3Head"]
 

@@ -8,9 +8,10 @@ from detectron2.projects.deeplab import DeepLabV3PlusHead
 from torch import nn
 
 from epl_d2.losses import EPLLoss
-from epl_d2.modeling.epl import EPLHeadMixin
-from epl_d2.modeling.extra_losses import ExtraLosses
-from epl_d2.modeling.image_pooling import pooling_window, set_pooling_window
+from epl_d2.modeling.layers.image_pooling import pooling_window, set_pooling_window
+from epl_d2.modeling.losses.extra_losses import ExtraLosses
+
+from .mixin import EPLHeadMixin
 
 __all__ = ["EPLDeepLabV3PlusHead"]
 

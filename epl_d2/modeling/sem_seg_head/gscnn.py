@@ -13,9 +13,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
-from epl_d2.edges import canny_of_normalised, label_edges
-from epl_d2.losses.gscnn import dual_task_loss, edge_attention_loss, edge_loss
-from epl_d2.modeling.shape_stream import ShapeStream
+from epl_d2.contours.edges import canny_of_normalised, label_edges
+from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss
+from epl_d2.modeling.layers.shape_stream import ShapeStream
 
 from .base import select_features
 from .nvidia_deeplab_v3_plus import EPLNVIDIADeepLabV3PlusHead
@@ -55,7 +55,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
             shape_channels: channels of the stream at each gate.
             shape_norm: its normalisation, as in `detectron2.layers.get_norm`.
             edge_weight, attention_weight, dual_task_weight: factors of the losses; 0 leaves one out.
-            edges_of_all_classes: see `epl_d2.edges.label_edges`.
+            edges_of_all_classes: see `epl_d2.contours.edges.label_edges`.
             kwargs: the other arguments of `EPLNVIDIADeepLabV3PlusHead`.
         """
         super().__init__(input_shape, edge_branch=True, **kwargs)

@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
-from epl_d2.modeling.psa_mask import check_mask_size, largest_mask, mask_index, shrunk_size, spread_masks
+from epl_d2.modeling.layers.psa_mask import check_mask_size, largest_mask, mask_index, shrunk_size, spread_masks
 
 from .semseg import SemsegHead, conv_norm_relu
 

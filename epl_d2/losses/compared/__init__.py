@@ -1,0 +1,1 @@
+"""Losses that EPL is compared with."""

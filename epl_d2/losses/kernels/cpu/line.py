@@ -1,0 +1,149 @@
+"""The line loss and its gradient on a CPU.
+
+Only rows (a class in an image) whose class occurs in the target have lines. Compiled kernels find the predicted lines
+of each and sum over them (`line_rows.measure`). From the sums, small tables, follow the value and the slope of the
+loss by each energy, with which a second sweep forms the gradient. It replaces p: the extra memory is one tensor like
+the logits, and the rows whose class occurs once more.
+
+Shape shorthand in this module: N images, K classes, H x W pixels, J rows whose class occurs, A axes, D directions of an
+axis, C possible counts of pixels in a window, r lines, T threads.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...reference import activation
+from . import line_rows
+from .strips import encode, geometry, strip_rows
+from .threads import count_threads, run_jobs
+
+
+@dataclass
+class _Lines:
+    """What the counts of pixels in a window mean.
+
+    Attributes:
+        energies, on_line: energy that a count stands for, and whether it lies on a line, ``[C]``.
+        g, rest: activation of a count by line, ``[C, r]``, and of a pixel that is on no line, ``[r]``.
+    """
+
+    energies: Tensor
+    on_line: Tensor
+    g: Tensor
+    rest: Tensor
+
+
+def line_loss_and_gradient(
+    logits: Tensor,
+    labels: Tensor,
+    kernel_size: int,
+    splitter: str,
+    convolution: str,
+    mu: int,
+    formulation: str,
+    ignore_value: int,
+    need_gradient: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Value and gradient by the logits ``[N, K, H, W]`` of `reference.line_loss`, in its precision."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    n, k, h, w = logits.shape
+    radius, box, official = kernel_size // 2, convolution == "standard", formulation == "official"
+    codes = encode(labels, k, ignore_value)
+    images = torch.arange(n)[:, None, None] * (k + 1)
+    occurring = torch.bincount((codes + images).flatten(), minlength=n * (k + 1)).view(n, k + 1)[:, 1:]
+    rows = occurring.flatten().nonzero()[:, 0]
+    if len(rows) == 0 or radius == 0:
+        return logits.new_zeros((), dtype=dtype), torch.zeros_like(logits) if need_gradient else None
+    p = logits.softmax(dim=1, dtype=dtype).contiguous()
+
+    axes, origins, taps = geometry(radius, splitter, box)
+    lines = _lines(radius, taps**2 if box else taps, mu, official)
+    windows = axes, origins, taps, not official
+    first = int(lines.on_line.int().argmax())
+    tables = lines.g.numpy(), mu, first, len(lines.energies) - 1
+    threads = count_threads(len(rows))
+    pitch = w + 2 * radius
+    length = (strip_rows(pitch, taps, h) + taps + 1) * pitch + 2 * taps
+    energies = p.new_zeros(threads, 6, length).numpy()
+    bits = energies.view(np.int32 if dtype == torch.float32 else np.int64)
+    counts = torch.zeros(threads, 5, length, dtype=torch.uint8 if len(lines.energies) <= 256 else torch.int32).numpy()
+    inputs = rows.numpy(), (p.numpy(), codes.numpy()), windows, tables, (energies, bits, counts)
+
+    shape = *origins.shape[:2], len(rows)
+    ranks, broken = np.zeros((*shape, 4), np.int64), np.zeros(len(rows), bool)
+    histograms = np.zeros((2, *shape, len(lines.energies)), np.int64)
+    sums = np.zeros((2, *shape, radius))
+    last_bin = int(np.array(radius + 2, energies.dtype).view(bits.dtype)) >> (8 * bits.itemsize - 16)
+    bins = torch.empty(threads, shape[1], last_bin + 1, dtype=torch.int32).numpy()
+    run_jobs(line_rows.measure, len(rows), *inputs, bins, ranks, broken, histograms, sums)
+    del bins
+    if broken.any():  # infinite or NaN logits
+        value = logits.new_full((), torch.nan, dtype=dtype)
+        return value, torch.full_like(logits, torch.nan) if need_gradient else None
+
+    pool = int(occurring.sum()) * k if official else None
+    value, factors, quotients = _compare(torch.from_numpy(histograms), torch.from_numpy(sums), lines, mu, pool)
+    if not need_gradient:
+        return value.to(dtype), None
+    if k == 1:  # p is 1 whatever the logits
+        return value.to(dtype), torch.zeros_like(logits)
+    shares = p.new_empty(len(rows), h, w)
+    slopes = (table.expand(*shape, radius).contiguous().numpy() for table in (factors, quotients))
+    run_jobs(line_rows.differentiate, len(rows), *inputs, ranks, *slopes, shares.numpy())
+    places = torch.full((n * k,), -1).index_copy(0, rows, torch.arange(len(rows))).view(n, k)
+    inner = p.new_empty(torch.get_num_threads(), w)
+    arrays = (p.numpy(), codes.numpy()), shares.numpy(), places.numpy(), inner.numpy()
+    run_jobs(line_rows.through_softmax, n * h, *arrays)
+    return value.to(dtype), p.to(logits.dtype)
+
+
+def _lines(radius: int, full: int, mu: int, official: bool) -> _Lines:
+    """``full`` is the count of a window deep inside its class."""
+    energies = torch.arange(full + 1, dtype=torch.float64) * (radius + 1) / full
+    on_line = (energies >= 1) & (energies < radius + 1)
+    taus = range(1, radius + 1)
+    g = torch.stack([activation(energies, tau, mu) for tau in taus], dim=1)
+    rest = torch.stack([activation(energies[0], tau, mu) for tau in taus])
+    rest = rest if official else torch.zeros_like(rest)
+    return _Lines(energies, on_line, torch.where(on_line[:, None], g, rest), rest)
+
+
+def _compare(
+    histograms: Tensor, sums: Tensor, lines: _Lines, mu: int, pool: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value of the loss, and the tables that `line_rows.differentiate` needs, of ``[A, D, J or 1, r]``.
+
+    With a ``pool`` (the number of pixels of all rows) this is the official formulation, whose sums also take the
+    pixels off the lines, with energy 0; without, the sums are those of each row, on the lines alone.
+    """
+    official = pool is not None
+    if official:
+        histograms, sums = histograms.sum(dim=3, keepdim=True), sums.sum(dim=3, keepdim=True)
+    target, selected = histograms.double()
+    target = target * lines.on_line
+    sum_h, sum_gh = sums
+    near = (lines.energies[:, None] - torch.arange(1, len(lines.rest) + 1)).abs() <= 0.5
+    present = (target @ near.double()) > 0
+    sum_g, sum_gg = target @ lines.g, target @ lines.g.square()
+    smooth = 0
+    if official:
+        others = pool - target.sum(dim=3, keepdim=True)
+        sum_g, sum_gg = sum_g + others * lines.rest, sum_gg + others * lines.rest.square()
+        sum_h, sum_gh = sum_h + others * lines.rest, sum_gh + lines.rest * (sum_g - selected @ lines.g)
+        smooth = 1
+    constant = 2 * sum_g / torch.where(present, sum_gg, 1.0)
+    total = torch.where(present, sum_g + sum_h + smooth, 1.0)
+    quotient = (sum_gh + smooth) / total
+    similarity = constant * quotient
+    if official:
+        terms = histograms.shape[1] * histograms.shape[2]
+        sloping = present
+    else:
+        terms = max(1, int(present.sum()))
+        sloping = present & (similarity < 1)
+        similarity = similarity.clamp(max=1)
+    value = torch.where(present, 1 - similarity, 0.0).sum() / terms
+    return value, torch.where(sloping, constant / total * mu / terms, 0.0), quotient

@@ -1,0 +1,359 @@
+"""Compiled kernels of the line loss on a CPU.
+
+A job is one row: a class in an image where it occurs. Along each axis its energies are computed in strips of image
+rows that stay in the cache, and never stored: three sweeps (two in `measure`, one in `differentiate`) compute the same
+bits again, which is cheaper than memory.
+
+Which pixels have their energy at the wanted ranks is found without sorting. Floats of at least 0 sort like their bits:
+a histogram of the upper 16 bits tells the bins in which the lowest and the highest wanted rank lie, and only
+the pixels in these two bins are looked at further. Equal energies rank in the order of pixels.
+
+Shape shorthand in this module: N images, K classes, H x W pixels, J rows whose class occurs, A axes, D directions of an
+axis, C possible counts of pixels in a window, r lines, B bins, T threads, M pixels in the two bins.
+"""
+
+import numpy as np
+
+from epl_d2.compilation import compiled
+
+from .strips import add, clear, copy, field_sums, fill_margins, fold_margins
+
+# Where exp(-d^mu) is taken as 0: exp(-110) is less than float32 can hold.
+_VANISHED = 110.0
+
+
+@compiled
+def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broken, histograms, sums):
+    """Find the predicted lines of one row in each direction, and the sums over them.
+
+    Args:
+        rows: image * K + class, ``[J]``.
+        scene: p ``[N, K, H, W]``, and codes ``[N, H, W]``: class + 1, or 0 for pixels that take no part.
+        geometry: axes, origins and taps (see `strips.geometry`), and whether the edge of the image is replicated
+            beyond it (else it is 0).
+        lines: activations g by count and line ``[C, r]``, mu, the first count on a line, and the first above.
+        scratch: energies ``[T, 6, ...]``, the same memory as integers, and counts ``[T, 5, ...]``.
+        bins: scratch ``[T, D, B]``, of which the last bin takes what is not a number.
+        ranks: what tells the predicted line pixels, ``[A, D, J, 4]``: the bits of their lowest and highest energy, how
+            many pixels with the lowest come before them, and how many with the highest belong to them.
+        broken: whether a row has energies that are not numbers, ``[J]``.
+        histograms: number of all pixels and of the predicted line pixels by count, ``[2, A, D, J, C]``.
+        sums: of h and of g h over the predicted line pixels, ``[2, A, D, J, r]``.
+    """
+    codes, plane, code = _row(rows[job], scene)
+    axes, origins, taps, replicate = geometry
+    g, mu, low_count, full_count = lines
+    energies, bits, counts = scratch[0][slot], scratch[1][slot, 1], scratch[2][slot]
+    bins = bins[slot]
+    shift = 8 * bits.itemsize - 16
+    height, width = plane.shape
+    directions, reach = len(bins), taps - 1
+    radius = reach // 2 if directions == 1 else reach
+    pitch = width + 2 * radius
+    strip = len(bits) // pitch - reach - 2
+    # Bin of the lowest rank and its rank there, the same of the highest; nothing wanted: bin 1 and 0.
+    wanted = np.empty((directions, 4), np.int64)
+    seen = np.empty(directions, np.int64)
+    for a in range(len(axes)):
+        room = 0
+        for d in range(directions):
+            clear(bins[d])
+        for stage in range(2):
+            if stage == 1:
+                for d in range(directions):
+                    if bins[d, bins.shape[1] - 1]:
+                        broken[job] = True
+                        return
+                    _find_bins(bins[d], histograms[0, a, d, job], low_count, full_count, wanted[d])
+                    room = max(room, bins[d, wanted[d, 0]] + bins[d, wanted[d, 2]])
+                clear(seen)
+            near_bits = np.empty((directions, room), bits.dtype)
+            near = np.empty((directions, room), energies.dtype), np.empty((directions, room), np.int64)
+            for first in range(origins[a, directions - 1, 0], height, strip):
+                deep = min(strip, height - first)
+                _energies(plane, codes, code, first, deep, axes[a], taps, radius, replicate, energies, counts)
+                for i in range(deep):
+                    for d in range(directions):
+                        y = first + i - origins[a, d, 0]
+                        if y < 0 or y >= height:
+                            continue
+                        start = i * pitch + radius + origins[a, d, 1]
+                        end = start + width
+                        if stage == 0:
+                            histogram = histograms[0, a, d, job]
+                            _count(bits[start:end], counts[1, start:end], codes[y], shift, bins[d], histogram)
+                        elif wanted[d, 0] <= wanted[d, 2]:
+                            line = bits[start:end], energies[1, start:end], counts[1, start:end], codes[y]
+                            totals = histograms[1, a, d, job], sums[0, a, d, job], sums[1, a, d, job]
+                            bounds = wanted[d, 0], wanted[d, 2], shift
+                            nearby = near_bits[d], near[0][d], near[1][d]
+                            seen[d] = _select(line, bounds, nearby, seen[d], g, mu, totals)
+        for d in range(directions):
+            rank = ranks[a, d, job]
+            if wanted[d, 0] > wanted[d, 2]:
+                rank[0], rank[1] = 1, 0
+                continue
+            rank[0], rank[2] = order_statistic(near_bits[d, : seen[d]], wanted[d, 0], wanted[d, 1], shift)
+            rank[1], rank[3] = order_statistic(near_bits[d, : seen[d]], wanted[d, 2], wanted[d, 3], shift)
+            rank[3] += 1
+            ties = np.zeros(2, np.int64)
+            for m in range(seen[d]):
+                if _is_chosen(near_bits[d, m], rank, ties):
+                    totals = histograms[1, a, d, job], sums[0, a, d, job], sums[1, a, d, job]
+                    _accumulate(near[0][d, m], near[1][d, m], g, mu, totals)
+
+
+@compiled
+def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, factors, quotients, shares):
+    """Gradient of the loss by the probabilities of one row, times these probabilities.
+
+    Args:
+        factors, quotients: the slope of the loss by an energy E is the sum over the lines tau of
+            factor * (g - quotient) * (E - tau)^(mu - 1) * h, ``[A, D, J, r]``.
+        shares: the result, ``[J, H, W]``.
+        The others: see `measure`.
+    """
+    codes, plane, code = _row(rows[job], scene)
+    axes, origins, taps, replicate = geometry
+    g, mu = lines[0], lines[1]
+    energies, bits, counts = scratch[0][slot], scratch[1][slot, 1], scratch[2][slot]
+    height, width = plane.shape
+    directions, reach = origins.shape[1], taps - 1
+    box = directions == 1
+    radius = reach // 2 if box else reach
+    pitch = width + 2 * radius
+    strip = len(bits) // pitch - reach - 2
+    share, slopes = shares[job], energies[5]
+    for y in range(height):
+        clear(share[y])
+    ties = np.empty((directions, 2), np.int64)
+    for a in range(len(axes)):
+        # Windows of earlier rows that reach into a strip are kept before its own.
+        kept = reach * axes[a, 0]
+        base = taps + kept * pitch
+        clear(slopes)
+        for d in range(directions):
+            clear(ties[d])
+        below = radius * axes[a, 0] if replicate else 0
+        for first in range(origins[a, directions - 1, 0], height + below, strip):
+            deep = min(strip, height + below - first)
+            _energies(plane, codes, code, first, deep, axes[a], taps, radius, replicate, energies, counts)
+            clear(slopes[base : base + deep * pitch])
+            for i in range(deep):
+                for d in range(directions):
+                    y = first + i - origins[a, d, 0]
+                    if 0 <= y < height:
+                        start = i * pitch + radius + origins[a, d, 1]
+                        end = start + width
+                        line = bits[start:end], energies[1, start:end], counts[1, start:end], codes[y]
+                        weights = factors[a, d, job], quotients[a, d, job]
+                        out = slopes[base + start : base + end]
+                        _add_slopes(line, ranks[a, d, job], ties[d], g, mu, weights, out)
+            if box:
+                for i in range(base, base + deep * pitch):
+                    slopes[i] = slopes[i] * (radius + 1) / (taps * taps)
+            start = base - reach * (axes[a, 0] * pitch + axes[a, 1])
+            spares = energies[2], energies[3], energies[4]
+            field_sums(slopes[start:], deep, pitch, axes[a], taps, box, energies[0], spares)
+            for i in range(deep):
+                row = energies[0, i * pitch : (i + 1) * pitch]
+                if replicate:
+                    fold_margins(row, radius, width)
+                if replicate or 0 <= first + i < height:
+                    add(share[min(max(first + i, 0), height - 1)], row[radius:], width)
+            copy(slopes[taps + deep * pitch :], kept * pitch, slopes[taps:])
+    for y in range(height):
+        for x in range(width):
+            share[y, x] = share[y, x] * plane[y, x] if codes[y, x] else 0
+
+
+@compiled
+def through_softmax(slot, job, scene, shares, places, inner):
+    """Replace p by p G - p <p, G> in one row of pixels of an image.
+
+    Args:
+        shares: p G of the rows whose class occurs, ``[J, H, W]``; places: index of each class there or -1, ``[N, K]``.
+        inner: scratch, ``[T, W]``.
+    """
+    p, codes = scene
+    image, y = divmod(job, p.shape[2])
+    inner = inner[slot]
+    clear(inner)
+    for k in range(p.shape[1]):
+        if places[image, k] >= 0:
+            add(inner, shares[places[image, k], y], len(inner))
+    here = codes[image, y]
+    for k in range(p.shape[1]):
+        row = p[image, k, y]
+        for x in range(len(inner)):
+            row[x] = -row[x] * inner[x] if here[x] else 0
+        if places[image, k] >= 0:
+            add(row, shares[places[image, k], y], len(inner))
+
+
+@compiled
+def _row(row, scene):
+    p, codes = scene
+    image, category = divmod(row, p.shape[1])
+    return codes[image], p[image, category], category + 1
+
+
+@compiled
+def _energies(plane, codes, code, first, deep, axis, taps, radius, replicate, energies, counts):
+    """Energies of prediction and target (as counts) in ``deep`` rows of windows from the row ``first`` on.
+
+    They are written to ``energies[1]`` and ``counts[1]``; what else these have is scratch.
+    """
+    height, width = plane.shape
+    pitch = width + 2 * radius
+    source, one_hot = energies[0], counts[0]
+    for i in range(deep + (taps - 1) * axis[0]):
+        y = min(max(first + i, 0), height - 1)
+        row, ones = source[i * pitch : (i + 1) * pitch], one_hot[i * pitch : (i + 1) * pitch]
+        if replicate or y == first + i:
+            _mask(plane[y], codes[y], code, row[radius : radius + width], ones[radius : radius + width])
+        else:
+            clear(row)
+            clear(ones)
+        fill_margins(row, radius, width, replicate)
+        fill_margins(ones, radius, width, replicate)
+    box = taps > radius + 1
+    field_sums(source, deep, pitch, axis, taps, box, energies[1], (energies[2], energies[3], energies[4]))
+    field_sums(one_hot, deep, pitch, axis, taps, box, counts[1], (counts[2], counts[3], counts[4]))
+    if box:
+        field = energies[1]
+        for i in range(deep * pitch):  # rounded after each step, as in the plain loss
+            field[i] = field[i] * (radius + 1)
+        for i in range(deep * pitch):
+            field[i] = field[i] / (taps * taps)
+
+
+@compiled
+def _mask(p, codes, code, out, ones):
+    for x in range(len(p)):
+        out[x] = p[x] if codes[x] else 0
+    for x in range(len(p)):
+        ones[x] = codes[x] == code
+
+
+@compiled
+def _count(bits, counts, codes, shift, bins, histogram):
+    """Add the pixels of an image row that take part to both histograms."""
+    last = len(bins) - 1
+    for x in range(len(codes)):
+        one = codes[x] != 0
+        bins[min((bits[x] >> shift) & 0xFFFF, last)] += one
+        histogram[counts[x]] += one
+
+
+@compiled
+def _find_bins(bins, histogram, low_count, full_count, wanted):
+    """Bin and rank within the bin of the lowest and of the highest wanted rank."""
+    low = 0
+    for c in range(low_count):
+        low += histogram[c]
+    high = low
+    for c in range(low_count, full_count):
+        high += histogram[c]
+    wanted[0], wanted[2] = 1, 0
+    if low == high:
+        return
+    below = 0
+    for b in range(len(bins)):
+        if below <= low < below + bins[b]:
+            wanted[0], wanted[1] = b, low - below
+        if below < high <= below + bins[b]:
+            wanted[2], wanted[3] = b, high - 1 - below
+            return
+        below += bins[b]
+
+
+@compiled
+def order_statistic(bits, prefix, rank, shift):
+    """The number of a rank among ``bits`` that begin with ``prefix`` above ``shift``, and its rank among its equals."""
+    digits = np.empty(256, np.int64)
+    while shift:
+        clear(digits)
+        for m in range(len(bits)):
+            if bits[m] >> shift == prefix:
+                digits[(bits[m] >> (shift - 8)) & 255] += 1
+        digit = 0
+        while rank >= digits[digit]:
+            rank -= digits[digit]
+            digit += 1
+        prefix = (prefix << 8) | digit
+        shift -= 8
+    return prefix, rank
+
+
+@compiled
+def _is_chosen(bits, rank, ties):
+    """Whether a pixel is one of the predicted line pixels; ``ties`` counts those with the lowest and highest energy."""
+    if bits < rank[0] or bits > rank[1]:
+        return False
+    chosen = True
+    if bits == rank[0]:
+        chosen = ties[0] >= rank[2]
+        ties[0] += 1
+    if bits == rank[1]:
+        chosen = chosen and ties[1] < rank[3]
+        ties[1] += 1
+    return chosen
+
+
+@compiled
+def _select(line, bounds, near, seen, g, mu, totals):
+    """Add up the pixels of an image row in the bins between the two bounds, and list those in the bounds."""
+    bits, energies, counts, codes = line
+    low, high, shift = bounds
+    for x in range(len(codes)):
+        b = bits[x] >> shift
+        if b < low or b > high or codes[x] == 0:
+            continue
+        if low < b < high:
+            _accumulate(energies[x], counts[x], g, mu, totals)
+        else:
+            near[0][seen], near[1][seen], near[2][seen] = bits[x], energies[x], counts[x]
+            seen += 1
+    return seen
+
+
+@compiled
+def _accumulate(energy, count, g, mu, totals):
+    selected, sum_h, sum_gh = totals
+    selected[count] += 1
+    bound = _VANISHED ** (1 / mu)
+    for line in range(g.shape[1]):
+        distance = np.float64(energy) - (line + 1)
+        if abs(distance) < bound:
+            h = np.exp(-_power(distance, mu))
+            sum_h[line] += h
+            sum_gh[line] += h * g[count, line]
+
+
+@compiled
+def _add_slopes(line, rank, ties, g, mu, weights, out):
+    bits, energies, counts, codes = line
+    factors, quotients = weights
+    bound = _VANISHED ** (1 / mu)
+    for x in range(len(codes)):
+        if bits[x] < rank[0] or bits[x] > rank[1] or codes[x] == 0 or not _is_chosen(bits[x], rank, ties):
+            continue
+        slope = 0.0
+        for tau in range(len(factors)):
+            distance = np.float64(energies[x]) - (tau + 1)
+            if abs(distance) < bound:
+                odd = _power(distance, mu - 1)
+                slope += factors[tau] * (g[counts[x], tau] - quotients[tau]) * odd * np.exp(-odd * distance)
+        out[x] += slope
+
+
+@compiled
+def _power(base, exponent):
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result

@@ -1,0 +1,188 @@
+"""The point loss in fused Triton kernels, for CUDA.
+
+The forward pass reads the logits twice: for the statistics of the softmax and for the value. The backward pass reads
+them once more from memory and forms the gradient, already multiplied by the incoming slope.
+
+Shape shorthand in this module: N images, K classes, H x W pixels, R = kernel_size // 2.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import windows as common
+from .windows import collect, fill, is_valid, probability, softmax_slopes, step_of, window
+
+
+def value(
+    logits: Tensor, labels: Tensor, kernel_size: int, splitter: str, norm: str, ignore_value: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Value of `reference.point_loss` with rays as kernels, and what `gradient` needs besides the logits.
+
+    Args:
+        logits: ``[N, K, H, W]``, contiguous, float16, bfloat16 or float32.
+        labels: ``[N, H, W]``, contiguous, signed integers or uint8.
+        kernel_size, splitter, norm, ignore_value: as in `epl_d2.losses.point_loss`, kernel_size < 31.
+    """
+    k, h, w = logits.shape[1:]
+    radius = kernel_size // 2
+    found = common.statistics(logits, labels, ignore_value)
+    grid, across, scratch = common.window_tiles(logits, radius)
+    parts = torch.empty(grid, dtype=torch.float64, device=logits.device)
+    first, axes = common.AXES[splitter]
+    tensors = (logits, found.shift, found.scale, found.category, scratch, parts)
+    point_value_kernel[grid](
+        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=norm == "l1", **common.tile_options()
+    )
+    factor = 1 / (found.counts.sum() * (2 * axes * k)).clamp(min=1).double()
+    return (parts.sum() * factor).float(), (found.shift, found.scale, found.category, factor)
+
+
+def gradient(
+    logits: Tensor, saved: tuple[Tensor, ...], slope: Tensor, kernel_size: int, splitter: str, norm: str, _: int
+) -> Tensor:
+    """Gradient by the logits, times ``slope`` (a scalar on the device)."""
+    k, h, w = logits.shape[1:]
+    radius = kernel_size // 2
+    shift, scale, category, factor = saved
+    result, slopes = common.gradient_buffers(logits)
+    grid, across, scratch, windows = common.pixel_tiles(logits, radius)
+    first, axes = common.AXES[splitter]
+    tensors = (logits, shift, scale, category, scratch, windows, slopes, result, (slope * factor).float())
+    point_gradient_kernel[grid](
+        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=norm == "l1", **common.tile_options()
+    )
+    return result
+
+
+@triton.jit
+def point_value_kernel(
+    logits,
+    shift,
+    scale,
+    category,
+    scratch,
+    parts,
+    K,
+    H,
+    W,
+    across,
+    first,
+    AXES: tl.constexpr,
+    R: tl.constexpr,
+    L1: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Sum of the costs of a tile of windows, for all classes and axes of an image."""
+    ROWS: tl.constexpr = BH + R
+    COLUMNS: tl.constexpr = BW + 2 * R
+    tile = tl.program_id(0)
+    image = tl.program_id(1)
+    scratch += (image * tl.num_programs(0) + tile) * ROWS * COLUMNS
+    shift += image * H * W
+    scale += image * H * W
+    category += image * H * W
+    y0 = tile // across * BH - R
+    x0 = tile % across * BW - R
+    index = tl.arange(0, BH * BW)
+    i = index // BW
+    j = index % BW
+    everywhere = index >= 0
+    total = tl.zeros((), tl.float64)
+    for k in range(K):
+        plane = logits + (image * K + k) * H * W
+        fill(scratch, plane, shift, scale, category, k, y0, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
+        cost = tl.zeros((BH * BW,), tl.float32)
+        for axis in range(first, first + AXES):
+            dy, dx = step_of(axis)
+            residual = window(scratch + i * COLUMNS + j + R, dy * COLUMNS + dx, everywhere, R)
+            origins = is_valid(category, y0 + i, x0 + j, everywhere, H, W).to(tl.float32)
+            origins += is_valid(category, y0 + i + R * dy, x0 + j + R * dx, everywhere, H, W).to(tl.float32)
+            # Not a product: windows that do not count may lie behind what is known here.
+            if L1:
+                cost += tl.where(origins > 0, tl.abs(residual) * origins, 0.0)
+            else:
+                cost += tl.where(origins > 0, residual * residual * origins, 0.0)
+        total += tl.sum(cost).to(tl.float64)
+    tl.store(parts + tile * tl.num_programs(1) + image, total)
+
+
+@triton.jit
+def point_gradient_kernel(
+    logits,
+    shift,
+    scale,
+    category,
+    scratch,
+    windows,
+    slopes,
+    gradient,
+    factor,
+    K,
+    H,
+    W,
+    across,
+    first,
+    AXES: tl.constexpr,
+    R: tl.constexpr,
+    L1: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Gradient by the logits of all classes in a tile of pixels of an image."""
+    ROWS: tl.constexpr = BH + 2 * R
+    COLUMNS: tl.constexpr = BW + 2 * R
+    tile = tl.program_id(0)
+    image = tl.program_id(1)
+    program = image * tl.num_programs(0) + tile
+    scratch += program * ROWS * COLUMNS
+    windows += program * (BH + R) * (BW + R)
+    shift += image * H * W
+    scale += image * H * W
+    category += image * H * W
+    logits += image * K * H * W
+    slopes += image * K * H * W
+    gradient += image * K * H * W
+    y0 = tile // across * BH
+    x0 = tile % across * BW
+    index = tl.arange(0, BH * BW)
+    i = index // BW
+    j = index % BW
+    inside = (y0 + i < H) & (x0 + j < W)
+    place = (y0 + i) * W + x0 + j
+    inner = tl.zeros((BH * BW,), tl.float32)
+    for k in range(K):
+        plane = logits + k * H * W
+        fill(scratch, plane, shift, scale, category, k, y0 - R, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
+        slope = tl.zeros((BH * BW,), tl.float32)
+        for axis in range(first, first + AXES):
+            dy, dx = step_of(axis)
+            # Windows towards the left that touch the tile start in it or to its right.
+            before = tl.where(dx < 0, 0, R)
+            for start in range(0, (BH + R) * (BW + R), CHUNK):
+                at = start + tl.arange(0, CHUNK)
+                mask = at < (BH + R) * (BW + R)
+                row = at // (BW + R)
+                column = at % (BW + R) + R - before
+                y = y0 - R + row
+                x = x0 - R + column
+                residual = window(scratch + row * COLUMNS + column, dy * COLUMNS + dx, mask, R)
+                origins = is_valid(category, y, x, mask, H, W).to(tl.float32)
+                origins += is_valid(category, y + R * dy, x + R * dx, mask, H, W).to(tl.float32)
+                sign = tl.where(residual > 0, 1.0, tl.where(residual < 0, -1.0, 0.0))
+                change = sign if L1 else 2 * residual
+                tl.store(windows + at, tl.where(origins > 0, change * origins, 0.0), mask=mask)
+            tl.debug_barrier()
+            slope += collect(windows, y0, x0, i, j, dy, dx, H, W, R, False, BH, BW)
+            tl.debug_barrier()
+        # The residual is y - p.
+        p = probability(plane, shift, scale, place, inside)
+        inner -= tl.where(p > 0, p * slope, 0.0)
+        tl.store(slopes + k * H * W + place, -slope, mask=inside)
+    softmax_slopes(gradient, slopes, logits, shift, scale, inner, tl.load(factor), place, inside, K, H * W)

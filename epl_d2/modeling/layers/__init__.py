@@ -1,0 +1,1 @@
+"""Layers that several heads are made of."""

@@ -4,6 +4,7 @@
     python tools/run_grid.py configs/grids/camvid_evidence_cpu.yaml --opts MODEL.WEIGHTS weights/mobilenet_v2.pth
     python tools/run_grid.py GRID.yaml --dry-run            # check and list the runs
     python tools/run_grid.py GRID.yaml --collect            # make the tables again from the runs that exist
+    python tools/run_grid.py GRID.yaml --methods cross_entropy epl    # only these; tables hold all that have finished
     python tools/run_grid.py GRID.yaml --slurm slurm_partition=gpu gpus_per_node=1 timeout_min=600
 
 Started again it goes on where it stopped. Exit code 1: a run failed; its name and log are printed.
@@ -30,6 +31,7 @@ def main() -> int:
     add("grid", type=Path, metavar="GRID.yaml")
     add("--output", type=Path, help="folder of the results (default: that of the grid)")
     add("--jobs", type=int, help="runs at once (default: that of the grid)")
+    add("--methods", nargs="+", metavar="METHOD", help="train only these of the grid's methods (default: all)")
     add("--gpus", help='CUDA devices to share, comma-separated, "" for none (default: all visible)')
     add("--dry-run", action="store_true", help="check all but the files of data and weights, and list the runs")
     add("--collect", action="store_true", help="only make the tables, from the runs that have finished")
@@ -48,12 +50,17 @@ def main() -> int:
 def run(options: argparse.Namespace) -> int:
     grid = read_grid(options.grid).with_overrides(options.opts)
     output = options.output or Path(grid.output)
+    names = [method.name for method in grid.methods]
+    chosen = options.methods or names
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(f"--methods: {grid.path} has no {', '.join(unknown)}; it has {', '.join(names)}")
     if options.collect:
         return collect(grid, output)
 
     from epl_d2.experiments.plan import check_same_configuration, plan_runs  # loads PyTorch and Detectron2
 
     runs = plan_runs(grid, output, ROOT, files=not options.dry_run)
+    runs = [planned for planned in runs if planned.method in chosen]
     for planned in runs:
         check_same_configuration(planned)
     if options.dry_run:

@@ -4,6 +4,8 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
+from epl_d2.losses import defaults
+
 __all__ = ["MAPS_OF_LOSSES", "add_epl_config", "get_cfg"]
 
 # Key of MODEL.EXTRA_LOSSES -> the loader's map without which the loss cannot be computed.
@@ -42,9 +44,12 @@ def _add_loss_config(cfg: CN) -> None:
     # False: the head is its Detectron2 baseline, to the last bit of its losses.
     cfg.MODEL.EPL.ENABLED = True
     # Directions of the potentials: "A" = the 4 axis directions, "B" = the 4 diagonals, "C" = both.
-    cfg.MODEL.EPL.SPLITTER = "A"
+    cfg.MODEL.EPL.SPLITTER = defaults.SPLITTER
     # "anisotropic": one ray a direction (the method). "standard": the full box, as in the paper's Table III.
-    cfg.MODEL.EPL.CONVOLUTION = "anisotropic"
+    cfg.MODEL.EPL.CONVOLUTION = defaults.CONVOLUTION
+    # What a ray sees at an ignored pixel. "nearest": the nearest valid pixel, as beyond the edge of the image.
+    # "exclude": nothing. "background": class 0, as in the authors' code; for EPL alone, never for the criterion.
+    cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
     # EPL's weights are 0 before START_ITER and rise linearly during RAMP_ITERS iterations after it.
@@ -53,21 +58,21 @@ def _add_loss_config(cfg: CN) -> None:
 
     cfg.MODEL.EPL.POINT = CN()
     # Factor of the point loss (eq. 3) in the total loss (eq. 5); 0 switches the term off. 0.1 is the paper's text.
-    cfg.MODEL.EPL.POINT.WEIGHT = 0.1
+    cfg.MODEL.EPL.POINT.WEIGHT = defaults.POINT_WEIGHT
     # Kernel size w (odd, at least 3): a ray reaches floor(w / 2) pixels.
-    cfg.MODEL.EPL.POINT.KERNEL_SIZE = 7
+    cfg.MODEL.EPL.POINT.KERNEL_SIZE = defaults.KERNEL_SIZE
     # "l1" or "l2" distance between the potentials of label and prediction.
-    cfg.MODEL.EPL.POINT.NORM = "l2"
+    cfg.MODEL.EPL.POINT.NORM = defaults.NORM
 
     cfg.MODEL.EPL.LINE = CN()
     # Factor of the equipotential line loss (eq. 4); 0 switches the term off. 0.01 is the paper's text.
-    cfg.MODEL.EPL.LINE.WEIGHT = 0.01
-    cfg.MODEL.EPL.LINE.KERNEL_SIZE = 7
+    cfg.MODEL.EPL.LINE.WEIGHT = defaults.LINE_WEIGHT
+    cfg.MODEL.EPL.LINE.KERNEL_SIZE = defaults.KERNEL_SIZE
     # Even, positive exponent of the line activation exp(-(E - tau)^mu).
-    cfg.MODEL.EPL.LINE.MU = 10
+    cfg.MODEL.EPL.LINE.MU = defaults.MU
     # "official": what the authors' released code computes. "contour": Algorithm 1 of the paper with its evident intent,
     # and the default because of docs/evidence.md.
-    cfg.MODEL.EPL.LINE.FORMULATION = "contour"
+    cfg.MODEL.EPL.LINE.FORMULATION = defaults.FORMULATION
 
 
 def _add_extra_loss_config(cfg: CN) -> None:

@@ -10,6 +10,8 @@ CONVOLUTIONS = ("anisotropic", "standard")
 PADDINGS = ("replicate", "zero")
 NORMS = ("l1", "l2")
 FORMULATIONS = ("official", "contour")
+IGNORE_MODES = ("nearest", "exclude", "background")
+REDUCTIONS = ("mean", "none")
 
 
 def _is_int(value: object) -> bool:
@@ -69,8 +71,10 @@ def check_labels(labels: object) -> None:
         raise ValueError(f"labels must have the shape [N, H, W], got {list(labels.shape)}")
 
 
-def check_inputs(logits: object, labels: object, ignore_value: object) -> None:
-    """Raise ValueError unless logits ``[N, K, H, W]`` and labels ``[N, H, W]`` fit each other.
+def check_inputs(logits: object, labels: object, ignore_value: object) -> Tensor:
+    """The labels as int64, or a ValueError unless logits ``[N, K, H, W]`` and labels ``[N, H, W]`` fit each other.
+
+    Only the result may be compared with ``ignore_value``: a narrow type would wrap it (-100 is 156 in uint8).
 
     The range of the labels is checked as well: on a CPU with a ValueError, elsewhere with an assertion on the
     device (as in `torch.nn.functional.cross_entropy`), because reading it back would stop the device.
@@ -87,8 +91,11 @@ def check_inputs(logits: object, labels: object, ignore_value: object) -> None:
         raise ValueError(f"labels must be on the device of logits ({logits.device}), got {labels.device}")
     wide = labels.long()
     wrong = ((wide < 0) | (wide >= k)) & (wide != ignore_value)
+    if labels.dtype == torch.uint64:
+        wrong |= wide < 0  # what lies beyond int64 has wrapped
     if labels.device.type != "cpu":
         torch._assert_async(~wrong.any(), f"labels must be in 0..{k - 1} or {ignore_value} (ignored)")
     elif bool(wrong.any()):
-        found = sorted(set(wide[wrong][:1000].tolist()))
+        found = sorted(set(labels[wrong][:1000].tolist()))
         raise ValueError(f"labels must be in 0..{k - 1} or {ignore_value} (ignored), got {found[:8]}")
+    return wide

@@ -6,10 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .arguments import check_field, check_integer, check_labels, check_weight
-from .line import check_line_arguments, line_loss
-from .point import check_point_arguments, point_loss
+from . import defaults
+from .arguments import (
+    IGNORE_MODES,
+    check_choice,
+    check_field,
+    check_integer,
+    check_kernel_size,
+    check_labels,
+    check_weight,
+)
+from .line import LineTerm
+from .point import PointTerm
 from .schedule import ramp
+from .terms import evaluate_terms
 
 
 class EPLLoss(nn.Module):
@@ -20,7 +30,7 @@ class EPLLoss(nn.Module):
     Args:
         point_weight, line_weight: at least 0. A loss with weight 0 is not computed.
         point_kernel_size, line_kernel_size: odd, positive, in pixels of the labels.
-        splitter, convolution, norm, mu, formulation, ignore_value: see `point_loss` and `line_loss`.
+        splitter, convolution, norm, mu, formulation, ignore_value, ignore_mode: see `point_loss` and `line_loss`.
         stride: evaluate EPL on logits of 1/stride of the label size (rounded up). Logits of another size are resized
             bilinearly; a cell of stride x stride labels is represented by the one in its middle; kernel sizes are
             divided by the stride, to the nearest odd number of at least 3.
@@ -29,21 +39,30 @@ class EPLLoss(nn.Module):
 
     Raises:
         ValueError: for a setting out of range.
+
+    Example:
+        >>> epl = EPLLoss(point_weight=0.1, line_weight=0.5)
+        >>> logits, labels = torch.zeros(1, 2, 8, 8, requires_grad=True), torch.eye(8, dtype=torch.long)[None]
+        >>> losses = epl(logits, labels)
+        >>> sorted(losses)
+        ['loss_epl_line', 'loss_epl_point']
+        >>> (torch.nn.functional.cross_entropy(logits, labels) + sum(losses.values())).backward()
     """
 
     def __init__(
         self,
         *,
-        point_weight: float = 0.1,
-        line_weight: float = 0.01,
-        point_kernel_size: int = 7,
-        line_kernel_size: int = 7,
-        splitter: str = "A",
-        convolution: str = "anisotropic",
-        norm: str = "l2",
-        mu: int = 10,
-        formulation: str = "contour",
-        ignore_value: int = 255,
+        point_weight: float = defaults.POINT_WEIGHT,
+        line_weight: float = defaults.LINE_WEIGHT,
+        point_kernel_size: int = defaults.KERNEL_SIZE,
+        line_kernel_size: int = defaults.KERNEL_SIZE,
+        splitter: str = defaults.SPLITTER,
+        convolution: str = defaults.CONVOLUTION,
+        norm: str = defaults.NORM,
+        mu: int = defaults.MU,
+        formulation: str = defaults.FORMULATION,
+        ignore_value: int = defaults.IGNORE_VALUE,
+        ignore_mode: str = defaults.IGNORE_MODE,
         stride: int = 1,
         start_iter: int = 0,
         ramp_iters: int = 0,
@@ -51,26 +70,24 @@ class EPLLoss(nn.Module):
         super().__init__()
         check_weight("point_weight", point_weight)
         check_weight("line_weight", line_weight)
-        check_point_arguments(point_kernel_size, splitter, convolution, norm, prefix="point_")
-        check_line_arguments(line_kernel_size, splitter, convolution, mu, formulation, prefix="line_")
+        check_kernel_size("point_kernel_size", point_kernel_size)
+        check_kernel_size("line_kernel_size", line_kernel_size)
         check_integer("ignore_value", ignore_value)
+        check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
         check_integer("stride", stride, minimum=1)
         check_integer("start_iter", start_iter, minimum=0)
         check_integer("ramp_iters", ramp_iters, minimum=0)
         self.point_weight = point_weight
         self.line_weight = line_weight
-        self.point_kernel_size = scaled_kernel_size(point_kernel_size, stride)
-        self.line_kernel_size = scaled_kernel_size(line_kernel_size, stride)
-        self.splitter = splitter
-        self.convolution = convolution
-        self.norm = norm
-        self.mu = mu
-        self.formulation = formulation
+        self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)
+        self.line = LineTerm(scaled_kernel_size(line_kernel_size, stride), splitter, convolution, mu, formulation)
         self.ignore_value = ignore_value
+        self.ignore_mode = ignore_mode
         self.stride = stride
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
 
+    @torch.compiler.disable
     def forward(self, logits: Tensor, labels: Tensor, iteration: int | None = None) -> dict[str, Tensor]:
         """The weighted losses.
 
@@ -84,34 +101,19 @@ class EPLLoss(nn.Module):
             connected to the logits.
         """
         scale = self.schedule(iteration)
-        point_weight, line_weight = scale * self.point_weight, scale * self.line_weight
         zero = logits.flatten()[:0].float().sum()
         losses = {"loss_epl_point": zero, "loss_epl_line": zero}
-        if point_weight == 0 and line_weight == 0:
+        weights = {"loss_epl_point": scale * self.point_weight, "loss_epl_line": scale * self.line_weight}
+        terms = {"loss_epl_point": self.point, "loss_epl_line": self.line}
+        counting = [name for name, weight in weights.items() if weight > 0]
+        if not counting:
             return losses
         if self.stride > 1:
+            if logits.numel() == 0:
+                return losses
             logits, labels = self.at_stride(logits, labels)
-        if point_weight > 0:
-            losses["loss_epl_point"] = point_weight * point_loss(
-                logits,
-                labels,
-                kernel_size=self.point_kernel_size,
-                splitter=self.splitter,
-                convolution=self.convolution,
-                norm=self.norm,
-                ignore_value=self.ignore_value,
-            )
-        if line_weight > 0:
-            losses["loss_epl_line"] = line_weight * line_loss(
-                logits,
-                labels,
-                kernel_size=self.line_kernel_size,
-                splitter=self.splitter,
-                convolution=self.convolution,
-                mu=self.mu,
-                formulation=self.formulation,
-                ignore_value=self.ignore_value,
-            )
+        values = evaluate_terms(logits, labels, [terms[name] for name in counting], self.ignore_value, self.ignore_mode)
+        losses.update({name: weights[name] * value for name, value in zip(counting, values, strict=True)})
         return losses
 
     def schedule(self, iteration: int | None) -> float:
@@ -119,24 +121,45 @@ class EPLLoss(nn.Module):
         return ramp(iteration, self.start_iter, self.ramp_iters)
 
     def at_stride(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``[N, K, h, w]`` and labels ``[N, h, w]`` on the grid of 1/stride of the labels' size, rounded up."""
+        """Logits ``[N, K, h, w]`` and labels ``[N, h, w]`` on the grid of 1/stride of the labels' size, rounded up.
+
+        Logits of the labels' size are interpolated between valid pixels alone, so that ignored ones change nothing.
+        """
         check_field("logits", logits)
         check_labels(labels)
-        size = tuple(math.ceil(length / self.stride) for length in labels.shape[-2:])
+        full = labels.shape[-2:]
+        size = tuple(math.ceil(length / self.stride) for length in full)
         # The middle of each cell: where bilinear interpolation of the logits puts its sample, to half a pixel.
         rows, columns = (
             (2 * torch.arange(cells, device=labels.device) + 1) * length // (2 * cells)
-            for length, cells in zip(labels.shape[-2:], size, strict=True)
+            for length, cells in zip(full, size, strict=True)
         )
-        labels = labels[:, rows[:, None], columns]
         if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits, labels
+            valid = None
+            if logits.shape[-2:] == full and self.ignore_mode != "background":
+                valid = (labels.long() != self.ignore_value).unsqueeze(1)
+            logits = resize(logits, size, valid)
+        return logits, labels[:, rows[:, None], columns]
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
         shown = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def resize(logits: Tensor, size: tuple[int, int], valid: Tensor | None) -> Tensor:
+    """Bilinear interpolation of ``[N, K, H, W]`` to ``[N, K, h, w]``, in full precision.
+
+    With a mask ``valid`` (bool ``[N, 1, H, W]``) each mean is over the valid ones of its pixels; 0 where there is none.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        if valid is None:
+            return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        share = F.interpolate(valid.to(logits.dtype), size=size, mode="bilinear", align_corners=False)
+        total = F.interpolate(torch.where(valid, logits, 0), size=size, mode="bilinear", align_corners=False)
+        return torch.where(share > 0, total / share.where(share > 0, 1), 0)
 
 
 def scaled_kernel_size(kernel_size: int, stride: int) -> int:

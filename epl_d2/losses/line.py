@@ -1,49 +1,52 @@
 """The equipotential line loss of EPL (arXiv 2210.00223, eq. 4 and Algorithm 1)."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 from torch import Tensor
 
-from .arguments import (
-    CONVOLUTIONS,
-    FORMULATIONS,
-    SPLITTERS,
-    check_choice,
-    check_inputs,
-    check_kernel_size,
-    check_mu,
-)
-from .kernels import plain
-from .kernels.autograd import with_gradient
-from .kernels.triton.autograd import is_taken, with_kernels
-
-try:
-    from .kernels.cpu import line as on_cpu
-except ModuleNotFoundError as error:
-    if error.name != "numba":
-        raise
-    on_cpu = plain  # without Numba the plain formulas run
+from . import defaults
+from .arguments import CONVOLUTIONS, FORMULATIONS, SPLITTERS, check_choice, check_kernel_size, check_mu
+from .terms import evaluate_term
 
 
-def check_line_arguments(
-    kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str, prefix: str = ""
-) -> None:
-    """Raise ValueError for a setting of the line loss that is out of range; ``prefix`` goes before its own names."""
-    check_kernel_size(f"{prefix}kernel_size", kernel_size)
-    check_choice("splitter", splitter, SPLITTERS)
-    check_choice("convolution", convolution, CONVOLUTIONS)
-    check_mu(mu)
-    check_choice("formulation", formulation, FORMULATIONS)
+@dataclass(frozen=True)
+class LineTerm:
+    """The settings of the line loss.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    kernel_size: int
+    splitter: str
+    convolution: str
+    mu: int
+    formulation: str
+    name: ClassVar[str] = "line"
+
+    def __post_init__(self) -> None:
+        check_kernel_size("kernel_size", self.kernel_size)
+        check_choice("splitter", self.splitter, SPLITTERS)
+        check_choice("convolution", self.convolution, CONVOLUTIONS)
+        check_mu(self.mu)
+        check_choice("formulation", self.formulation, FORMULATIONS)
 
 
+@torch.compiler.disable
 def line_loss(
     logits: Tensor,
     labels: Tensor,
     *,
-    kernel_size: int = 7,
-    splitter: str = "A",
-    convolution: str = "anisotropic",
-    mu: int = 10,
-    formulation: str = "contour",
-    ignore_value: int = 255,
+    kernel_size: int = defaults.KERNEL_SIZE,
+    splitter: str = defaults.SPLITTER,
+    convolution: str = defaults.CONVOLUTION,
+    mu: int = defaults.MU,
+    formulation: str = defaults.FORMULATION,
+    ignore_value: int = defaults.IGNORE_VALUE,
+    ignore_mode: str = defaults.IGNORE_MODE,
+    reduction: str = "mean",
 ) -> Tensor:
     """Distance between the equipotential lines around the contours of labels and prediction (eq. 4, Algorithm 1).
 
@@ -57,23 +60,29 @@ def line_loss(
         kernel_size: odd, positive; there are kernel_size // 2 lines.
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
-        mu: even, positive; how sharply exp(-(E - tau)^mu) tells line tau from its neighbours.
+        mu: even, positive; how sharply exp(-(E - tau)^mu) tells line tau from its neighbors.
         formulation: "official", the value of the authors' released code (zero padding, pooled over the batch), or
             "contour", Algorithm 1 on the lines alone (replicate padding, a mean of terms in [0, 1]).
-        ignore_value: the label of pixels that take no part.
+        ignore_value, ignore_mode: see `point_loss`.
+        reduction: "mean", or "none" for the loss of each image ("contour" alone: "official" pools the batch).
 
     Returns:
-        Scalar, float32 (float64 for float64 logits). An exact 0 if the target has no line. Differentiable once.
+        Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if the target has no line. Differentiable
+        once.
 
     Raises:
         ValueError: for an argument outside the above, or labels that do not fit the logits.
-    """
-    check_line_arguments(kernel_size, splitter, convolution, mu, formulation)
-    check_inputs(logits, labels, ignore_value)
-    if is_taken(logits, labels, kernel_size, convolution):
-        from .kernels.triton import line as on_cuda  # not everywhere is there a Triton to import
 
-        return with_kernels(on_cuda, logits, labels, kernel_size, splitter, mu, formulation, ignore_value)
-    settings = (kernel_size, splitter, convolution, mu, formulation, ignore_value)
-    path = on_cpu if logits.device.type == "cpu" else plain
-    return with_gradient(path.line_loss_and_gradient, logits, labels, *settings)
+    Example:
+        >>> labels = torch.zeros(1, 8, 8, dtype=torch.long)
+        >>> labels[:, :, 4:] = 1
+        >>> perfect = 100.0 * torch.nn.functional.one_hot(labels, 2).movedim(3, 1)
+        >>> round(line_loss(perfect, labels).item(), 3)
+        0.0
+        >>> round(line_loss(-perfect, labels).item(), 3)  # the lines of each class lie where the other's should
+        1.0
+    """
+    term = LineTerm(kernel_size, splitter, convolution, mu, formulation)
+    if reduction == "none" and formulation == "official":
+        raise ValueError("reduction must be 'mean' for the formulation 'official', which pools the batch, got 'none'")
+    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)

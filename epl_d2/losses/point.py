@@ -1,42 +1,53 @@
 """The point loss of EPL (arXiv 2210.00223, eq. 3)."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 from torch import Tensor
 
-from .arguments import CONVOLUTIONS, NORMS, SPLITTERS, check_choice, check_inputs, check_kernel_size
-from .kernels import plain
-from .kernels.autograd import with_gradient
-from .kernels.triton.autograd import is_taken, with_kernels
-
-try:
-    from .kernels.cpu import point as on_cpu
-except ModuleNotFoundError as error:
-    if error.name != "numba":
-        raise
-    on_cpu = plain  # without Numba the plain formulas run
+from . import defaults
+from .arguments import CONVOLUTIONS, NORMS, SPLITTERS, check_choice, check_kernel_size
+from .terms import evaluate_term
 
 
-def check_point_arguments(kernel_size: int, splitter: str, convolution: str, norm: str, prefix: str = "") -> None:
-    """Raise ValueError for a setting of the point loss that is out of range; ``prefix`` goes before its own names."""
-    check_kernel_size(f"{prefix}kernel_size", kernel_size)
-    check_choice("splitter", splitter, SPLITTERS)
-    check_choice("convolution", convolution, CONVOLUTIONS)
-    check_choice("norm", norm, NORMS)
+@dataclass(frozen=True)
+class PointTerm:
+    """The settings of the point loss.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    kernel_size: int
+    splitter: str
+    convolution: str
+    norm: str
+    name: ClassVar[str] = "point"
+
+    def __post_init__(self) -> None:
+        check_kernel_size("kernel_size", self.kernel_size)
+        check_choice("splitter", self.splitter, SPLITTERS)
+        check_choice("convolution", self.convolution, CONVOLUTIONS)
+        check_choice("norm", self.norm, NORMS)
 
 
+@torch.compiler.disable
 def point_loss(
     logits: Tensor,
     labels: Tensor,
     *,
-    kernel_size: int = 7,
-    splitter: str = "A",
-    convolution: str = "anisotropic",
-    norm: str = "l2",
-    ignore_value: int = 255,
+    kernel_size: int = defaults.KERNEL_SIZE,
+    splitter: str = defaults.SPLITTER,
+    convolution: str = defaults.CONVOLUTION,
+    norm: str = defaults.NORM,
+    ignore_value: int = defaults.IGNORE_VALUE,
+    ignore_mode: str = defaults.IGNORE_MODE,
+    reduction: str = "mean",
 ) -> Tensor:
     """Mean over directions, classes and pixels of |E(y) - E(p)|^q with replicate padding (eq. 3).
 
-    y are the one-hot labels, p = softmax(logits), E the potential energies (`potential_field`). Pixels labelled
-    ``ignore_value`` are 0 in y and in p and take no part in the mean.
+    y are the one-hot labels, p = softmax(logits), E the potential energies (`potential_field`).
 
     Args:
         logits: ``[N, K, H, W]``, any floating-point type. Computed in float32 (float64 for float64), autocast off.
@@ -45,20 +56,25 @@ def point_loss(
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
         norm: "l2" (q = 2) or "l1" (q = 1).
-        ignore_value: the label of pixels that take no part.
+        ignore_value: the label of ignored pixels, any integer.
+        ignore_mode: what a ray sees at an ignored pixel: the nearest valid pixel ("nearest"), nothing ("exclude"; both
+            leave ignored pixels out of the mean, and their own logits change nothing), or class 0, which they then
+            count as ("background", the authors' habit).
+        reduction: "mean", or "none" for the loss of each image.
 
     Returns:
-        Scalar, float32 (float64 for float64 logits). An exact 0 if no pixel takes part. Differentiable once.
+        Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if no pixel takes part. Differentiable
+        once.
 
     Raises:
         ValueError: for an argument outside the above, or labels that do not fit the logits.
-    """
-    check_point_arguments(kernel_size, splitter, convolution, norm)
-    check_inputs(logits, labels, ignore_value)
-    if is_taken(logits, labels, kernel_size, convolution):
-        from .kernels.triton import point as on_cuda  # not everywhere is there a Triton to import
 
-        return with_kernels(on_cuda, logits, labels, kernel_size, splitter, norm, ignore_value)
-    settings = (kernel_size, splitter, convolution, norm, ignore_value)
-    path = on_cpu if logits.device.type == "cpu" else plain
-    return with_gradient(path.point_loss_and_gradient, logits, labels, *settings)
+    Example:
+        >>> logits = torch.zeros(1, 2, 8, 8)
+        >>> labels = torch.zeros(1, 8, 8, dtype=torch.long)
+        >>> labels[:, :, 4:] = 1
+        >>> point_loss(logits, labels, kernel_size=3).item()  # E(p) is 1, E(y) is 1 on the lines, else 0 or 2
+        0.9375
+    """
+    term = PointTerm(kernel_size, splitter, convolution, norm)
+    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)

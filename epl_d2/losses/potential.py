@@ -57,9 +57,9 @@ def along(fields: Tensor, axis: Axis, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def windows(fields: Tensor, axis: Axis, taps: int) -> Tensor:
-    """Sums of ``taps`` neighbours along ``axis``, for all windows that lie inside ``[..., H, W]``.
+    """Sums of ``taps`` neighbors along ``axis``, for all windows that lie inside ``[..., H, W]``.
 
-    Built from sums of 1, 2, 4, ... neighbours. Every caller takes this one order of additions, so that energies,
+    Built from sums of 1, 2, 4, ... neighbors. Every caller takes this one order of additions, so that energies,
     and with them ranks, agree bit by bit between the plain and the fast losses.
     """
     total, done = None, 0

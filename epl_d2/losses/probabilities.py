@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 
 @contextmanager
@@ -20,8 +21,26 @@ def full_precision(logits: Tensor) -> Iterator[Tensor]:
 def valid_probabilities(logits: Tensor, labels: Tensor, ignore_value: int) -> tuple[Tensor, Tensor]:
     """softmax(logits) with 0 at ignored pixels, ``[N, K, H, W]``, and which pixels count, bool ``[N, 1, H, W]``."""
     valid = (labels != ignore_value).unsqueeze(1)
-    # A product would leave the gradient of softmax at ignored pixels to cancel; `where` makes it exactly 0.
-    return torch.where(valid, logits.softmax(dim=1), 0.0), valid
+    return _ValidSoftmax.apply(logits, valid), valid
+
+
+class _ValidSoftmax(torch.autograd.Function):
+    """Softmax over classes with an exact 0, in value and gradient, where not valid, whatever the logits are there.
+
+    The derivative of softmax in terms of its result p is 0 where p is: a mask behind a plain softmax would multiply
+    that 0 with a logit that may be NaN.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, valid: Tensor) -> Tensor:
+        p = logits.softmax(dim=1).masked_fill_(~valid, 0)
+        ctx.save_for_backward(p)
+        return p
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None]:
+        (p,) = ctx.saved_tensors
+        return torch.ops.aten._softmax_backward_data(grad_output, p, 1, p.dtype), None
 
 
 def class_masks(labels: Tensor, classes: int, ignore_value: int) -> Tensor:

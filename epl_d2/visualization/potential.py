@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from epl_d2.losses.formulas import predicted_region
 from epl_d2.losses.potential import directions_of, potential_field
-from epl_d2.losses.reference import predicted_region
 
 from .contours import BoundaryErrors
 from .draw import (

@@ -109,6 +109,13 @@ def test_compiled_model(scene: Callable) -> None:
         torch.testing.assert_close(parameter, gradient)
 
 
+def test_one_graph_break(scene: Callable) -> None:
+    """The loss as a whole is left out of the compiled graph, and nothing before or behind it."""
+    x, labels = scene(ignored=True)
+    torch._dynamo.reset()
+    assert torch._dynamo.explain(TinyModel())(x, labels).graph_break_count == 1
+
+
 def test_distributed_data_parallel(scene: Callable, tmp_path: Path) -> None:
     x, labels = scene(ignored=True)
     model = TinyModel()

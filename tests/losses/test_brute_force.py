@@ -43,22 +43,40 @@ def energies(image: np.ndarray, kernel_size: int, splitter: str, convolution: st
     return maps
 
 
-def fields(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """y, p and valid; y and p are 0 where ignored."""
+def shown_pixel(valid: np.ndarray, y: int, x: int) -> tuple[int, int]:
+    """The nearest valid pixel of any distance; of several the upper, then the left one."""
+    return min(zip(*np.nonzero(valid), strict=True), key=lambda at: ((at[0] - y) ** 2 + (at[1] - x) ** 2, *at))
+
+
+def fields(logits: np.ndarray, labels: np.ndarray, ignore_mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """y and p as rays see them, 0 where they see nothing, and which pixels are positions."""
     n, _, h, w = logits.shape
+    if ignore_mode == "background":
+        labels = np.where(labels == 255, 0, labels)
     y, p = np.zeros(logits.shape), np.zeros(logits.shape)
     for i, a, b in itertools.product(range(n), range(h), range(w)):
-        if labels[i, a, b] != 255:
-            y[i, labels[i, a, b], a, b] = 1
-            exponents = [math.exp(v - max(logits[i, :, a, b])) for v in logits[i, :, a, b]]
-            p[i, :, a, b] = np.array(exponents) / sum(exponents)
+        at = (a, b)
+        if labels[i][at] == 255:
+            if ignore_mode == "exclude":
+                continue
+            at = shown_pixel(labels[i] != 255, a, b)
+        y[i, labels[i][at], a, b] = 1
+        values = logits[i, :, at[0], at[1]]
+        exponents = [math.exp(v - max(values)) for v in values]
+        p[i, :, a, b] = np.array(exponents) / sum(exponents)
     return y, p, labels != 255
 
 
 def brute_point(
-    logits: np.ndarray, labels: np.ndarray, kernel_size: int, splitter: str, convolution: str, power: int
+    logits: np.ndarray,
+    labels: np.ndarray,
+    kernel_size: int,
+    splitter: str,
+    convolution: str,
+    power: int,
+    ignore_mode: str,
 ) -> float:
-    y, p, valid = fields(logits, labels)
+    y, p, valid = fields(logits, labels, ignore_mode)
     total, terms = 0.0, 0
     for i, k in itertools.product(range(logits.shape[0]), range(logits.shape[1])):
         of_y = energies(y[i, k], kernel_size, splitter, convolution, "replicate")
@@ -80,9 +98,16 @@ def line_regions(e_y: np.ndarray, e_p: np.ndarray, valid: np.ndarray, r: int) ->
 
 
 def brute_line(
-    logits: np.ndarray, labels: np.ndarray, kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str
+    logits: np.ndarray,
+    labels: np.ndarray,
+    kernel_size: int,
+    splitter: str,
+    convolution: str,
+    mu: int,
+    formulation: str,
+    ignore_mode: str,
 ) -> float:
-    y, p, valid = fields(logits, labels)
+    y, p, valid = fields(logits, labels, ignore_mode)
     r = kernel_size // 2
     padding = "zero" if formulation == "official" else "replicate"
     directions = 1 if convolution == "standard" else len(STEPS[splitter])
@@ -146,19 +171,29 @@ def test_potential_field(padding: str, splitter: str, convolution: str, kernel_s
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("splitter, convolution", [("A", "anisotropic"), ("C", "anisotropic"), ("A", "standard")])
 @pytest.mark.parametrize("kernel_size", [3, 7, 21])
-def test_point(small: tuple, power: int, splitter: str, convolution: str, kernel_size: int) -> None:
+@pytest.mark.parametrize("ignore_mode", ["nearest", "exclude", "background"])
+def test_point(small: tuple, power: int, splitter: str, convolution: str, kernel_size: int, ignore_mode: str) -> None:
     logits, labels = small
     value = point_loss(
-        logits, labels, kernel_size=kernel_size, splitter=splitter, convolution=convolution, norm=f"l{power}"
+        logits,
+        labels,
+        kernel_size=kernel_size,
+        splitter=splitter,
+        convolution=convolution,
+        norm=f"l{power}",
+        ignore_mode=ignore_mode,
     )
-    expected = brute_point(logits.numpy(), labels.numpy(), kernel_size, splitter, convolution, power)
+    expected = brute_point(logits.numpy(), labels.numpy(), kernel_size, splitter, convolution, power, ignore_mode)
     assert value.item() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("formulation", ["official", "contour"])
 @pytest.mark.parametrize("splitter, convolution", [("A", "anisotropic"), ("C", "anisotropic"), ("A", "standard")])
 @pytest.mark.parametrize("kernel_size, mu", [(3, 2), (7, 10), (11, 4), (21, 20)])
-def test_line(small: tuple, formulation: str, splitter: str, convolution: str, kernel_size: int, mu: int) -> None:
+@pytest.mark.parametrize("ignore_mode", ["nearest", "exclude", "background"])
+def test_line(
+    small: tuple, formulation: str, splitter: str, convolution: str, kernel_size: int, mu: int, ignore_mode: str
+) -> None:
     logits, labels = small
     value = line_loss(
         logits,
@@ -168,6 +203,8 @@ def test_line(small: tuple, formulation: str, splitter: str, convolution: str, k
         convolution=convolution,
         mu=mu,
         formulation=formulation,
+        ignore_mode=ignore_mode,
     )
-    expected = brute_line(logits.numpy(), labels.numpy(), kernel_size, splitter, convolution, mu, formulation)
+    settings = (kernel_size, splitter, convolution, mu, formulation, ignore_mode)
+    expected = brute_line(logits.numpy(), labels.numpy(), *settings)
     assert value.item() == pytest.approx(expected, rel=1e-9)

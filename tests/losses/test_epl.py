@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from epl_d2.losses import EPLLoss, line_loss, point_loss
+from epl_d2.losses import EPLLoss, defaults, epl, line_loss, point_loss, terms
 from epl_d2.losses.epl import scaled_kernel_size
 
 
@@ -32,11 +32,28 @@ def test_entries_are_the_weighted_losses(scene: Callable) -> None:
 
 
 def test_defaults(scene: Callable) -> None:
-    logits, labels = scene()
-    losses = EPLLoss()(logits, labels)
-    torch.testing.assert_close(losses["loss_epl_point"], 0.1 * point_loss(logits, labels))
-    expected = 0.01 * line_loss(logits, labels, kernel_size=7, splitter="A", mu=10, formulation="contour")
-    torch.testing.assert_close(losses["loss_epl_line"], expected)
+    """Functions and module have the same ones."""
+    logits, labels = scene(ignored=True)
+    losses = EPLLoss(point_weight=0.5, line_weight=2)(logits, labels)
+    torch.testing.assert_close(losses["loss_epl_point"], 0.5 * point_loss(logits, labels))
+    torch.testing.assert_close(losses["loss_epl_line"], 2 * line_loss(logits, labels))
+    module = EPLLoss()
+    assert (module.point_weight, module.line_weight) == (defaults.POINT_WEIGHT, defaults.LINE_WEIGHT)
+
+
+def test_both_losses_share_check_and_softmax(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = scene(ignored=True)
+    logits.requires_grad_()
+    module = EPLLoss(point_weight=0.5, line_weight=2)
+    calls = []
+    check, softmax = terms.check_inputs, torch.Tensor.softmax
+    monkeypatch.setattr(terms, "check_inputs", lambda *given: calls.append("check") or check(*given))
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda *x, **y: calls.append("softmax") or softmax(*x, **y))
+    (together,) = torch.autograd.grad(sum(module(logits, labels).values()), logits)
+    assert sorted(calls) == ["check", "softmax"]
+    monkeypatch.undo()
+    (alone,) = torch.autograd.grad(0.5 * point_loss(logits, labels) + 2 * line_loss(logits, labels), logits)
+    torch.testing.assert_close(together, alone)
 
 
 def test_state_dict_is_empty() -> None:
@@ -51,11 +68,11 @@ def test_weight_0_is_not_computed(
     logits, labels = scene()
     logits.requires_grad_()
 
-    def never(*_: object, **__: object) -> None:
-        raise AssertionError("a loss with weight 0 was computed")
-
-    monkeypatch.setattr(f"epl_d2.losses.epl.{'point_loss' if weights[0] == 0 else 'line_loss'}", never)
+    computed = []
+    evaluate = epl.evaluate_terms
+    monkeypatch.setattr(epl, "evaluate_terms", lambda *given: computed.extend(given[2]) or evaluate(*given))
     losses = EPLLoss(point_weight=weights[0], line_weight=weights[1])(logits, labels)
+    assert [term.name for term in computed] == [other.removeprefix("loss_epl_")]
     assert losses.pop(other) != 0
     (zero,) = losses.values()
     assert zero == 0

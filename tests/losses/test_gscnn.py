@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from epl_d2.losses import ImageWeightedCrossEntropy
 from epl_d2.losses.criteria.gscnn import (
-    ImageWeightedCrossEntropy,
     dual_task_loss,
     edge_attention_loss,
     edge_loss,

@@ -10,25 +10,46 @@ from typing import Any
 import pytest
 import torch
 
-from epl_d2.losses import EPLLoss, line_loss, point_loss, reference
-from epl_d2.losses.kernels import plain
-from epl_d2.losses.kernels.triton.autograd import is_taken
+from epl_d2.losses import EPLLoss, kernels, line_loss, point_loss, reference
+from epl_d2.losses.kernels import choose, plain
+from epl_d2.losses.line import LineTerm
+from epl_d2.losses.point import PointTerm
+from epl_d2.losses.target import make_target
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-POINT = [{"norm": "l1"}, {"splitter": "C", "kernel_size": 11}, {"splitter": "B", "kernel_size": 21}]
+POINT = [
+    {"norm": "l1"},
+    {"ignore_mode": "exclude"},
+    {"splitter": "C", "kernel_size": 11},
+    {"splitter": "B", "kernel_size": 21},
+]
 LINE = [
-    {"mu": 10},
-    {"splitter": "C", "kernel_size": 11, "mu": 2},
+    {"formulation": "official", "mu": 10},
+    {"formulation": "official", "splitter": "C", "kernel_size": 11, "mu": 2},
+    {"formulation": "official", "ignore_mode": "background"},
     {"formulation": "contour", "splitter": "B", "mu": 20},
     {"formulation": "contour", "kernel_size": 21, "mu": 4},
 ]
 CASES = [(point_loss, choice) for choice in POINT] + [(line_loss, choice) for choice in LINE]
 
 
-def test_cpu_tensors_are_not_taken(scene: Callable) -> None:
-    logits, labels = scene()
-    assert not is_taken(logits, labels, 7, "anisotropic")
-    assert not is_taken(logits.to("meta"), labels.to("meta"), 7, "anisotropic")
+def test_other_devices_take_other_paths(scene: Callable) -> None:
+    logits, _ = scene()
+    for term in (PointTerm(7, "A", "anisotropic", "l2"), LineTerm(7, "A", "anisotropic", 10, "official")):
+        assert choose(logits, term) is kernels.cpu
+        assert choose(logits.to("meta"), term) is plain
+
+
+def test_what_the_kernels_support(scene: Callable) -> None:
+    pytest.importorskip("triton")
+    from epl_d2.losses.kernels.triton import supports
+
+    logits, _ = scene()
+    assert supports(logits, PointTerm(29, "C", "anisotropic", "l1"))
+    assert not supports(logits, PointTerm(31, "A", "anisotropic", "l2"))
+    assert not supports(logits, LineTerm(7, "A", "standard", 10, "contour"))
+    assert not supports(logits.double(), PointTerm(7, "A", "anisotropic", "l2"))
+    assert not supports(logits[:0], PointTerm(7, "A", "anisotropic", "l2"))
 
 
 @pytest.mark.slow
@@ -49,9 +70,8 @@ def test_in_the_interpreter() -> None:
 FLOATS = ["logits", "shift", "scale", "scratch", "windows", "slopes", "gradient", "factor", "coefficients"]
 TYPES = {
     **dict.fromkeys(FLOATS, "*fp32"),
-    **dict.fromkeys(("category", "counts", "present", "target", "keys", "places", "rest"), "*i32"),
-    **dict.fromkeys(("K", "H", "W", "pixels", "ignore_value", "across", "first"), "i32"),
-    "labels": "*i64",
+    **dict.fromkeys(("seen", "position", "counts", "present", "target", "keys", "places", "rest"), "*i32"),
+    **dict.fromkeys(("K", "H", "W", "pixels", "across", "first"), "i32"),
 }
 TILE = {"BH": 16, "BW": 128, "CHUNK": 1024}
 BINS = {"ENERGY_BINS": 2048, "BINS": 1024, "TARGET_BINS": 16}
@@ -114,7 +134,8 @@ def test_equals_the_cpu(scene: Callable, loss: Callable, choice: dict[str, Any],
         expected, mine = inputs[0].grad.double(), inputs[1].grad.cpu().double()
         tolerance = 1e-5 if dtype == torch.float32 else 1e-2
         assert (mine - expected).norm() <= tolerance * expected.norm() + 1e-9
-        assert not mine.movedim(1, -1)[labels == 255].any()
+        if choice.get("ignore_mode") != "background":
+            assert not mine.movedim(1, -1)[labels == 255].any()
 
 
 @needs_cuda
@@ -152,7 +173,7 @@ def test_ties_on_a_gpu(scene: Callable) -> None:
     logits, labels = scene((1, 3, 50, 200))
     for given_logits in (torch.zeros_like(logits), 100 * logits.sign(), 1e4 * logits):
         for formulation in ("official", "contour"):
-            arguments = (7, "C", "anisotropic", 10, formulation, 255)
+            arguments = (7, "C", "anisotropic", 10, formulation, 255)  # nothing is ignored
             expected = reference.line_loss(given_logits, labels, *arguments)
             value = line_loss(given_logits.cuda(), labels.cuda(), splitter="C", formulation=formulation)
             torch.testing.assert_close(value.cpu(), expected, rtol=1e-4, atol=1e-6)
@@ -171,11 +192,13 @@ def test_autocast_and_module(scene: Callable) -> None:
 @pytest.mark.parametrize("name", ["point", "line"])
 def test_equals_the_plain_formulas_on_the_gpu(scene: Callable, name: str) -> None:
     logits, labels = (x.cuda() for x in scene((2, 5, 40, 150), ignored=True))
-    settings = ("l2",) if name == "point" else (10, "official")
-    compute = getattr(plain, f"{name}_loss_and_gradient")
-    value, gradient = compute(logits, labels, 7, "A", "anisotropic", *settings, 255)
+    term = (
+        PointTerm(7, "A", "anisotropic", "l2") if name == "point" else LineTerm(7, "A", "anisotropic", 10, "official")
+    )
+    scene = plain.prepare(logits, make_target(labels, 255, "nearest", 3))
+    value, (gradient,) = plain.evaluate(scene, term, need_gradient=True, last=True)
     logits.requires_grad_()
-    mine = {"point": point_loss, "line": line_loss}[name](logits, labels)
+    mine = point_loss(logits, labels) if name == "point" else line_loss(logits, labels, mu=10, formulation="official")
     mine.backward()
     torch.testing.assert_close(mine.detach(), value, rtol=1e-5, atol=1e-7)
     assert (logits.grad - gradient).norm() <= 1e-5 * gradient.norm()

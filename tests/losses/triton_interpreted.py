@@ -6,7 +6,6 @@ millisecond an operation, whatever its size: inputs are tiny, and a tile holds a
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,13 @@ import torch
 from torch import Tensor
 
 from epl_d2.losses import reference
-from epl_d2.losses.kernels.triton import line as triton_line
-from epl_d2.losses.kernels.triton import point as triton_point
+from epl_d2.losses.kernels import triton as triton_path
+from epl_d2.losses.kernels.autograd import differentiable
 from epl_d2.losses.kernels.triton import select as triton_select
 from epl_d2.losses.kernels.triton import windows as triton_windows
-from epl_d2.losses.kernels.triton.autograd import with_kernels
+from epl_d2.losses.line import LineTerm
+from epl_d2.losses.point import PointTerm
+from epl_d2.losses.target import make_target
 
 RECORDED = np.load(Path(__file__).parent / "official_values.npz")
 
@@ -30,14 +31,20 @@ def one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_windows, "CHUNK", 4096)
 
 
-def compare(loss: ModuleType, plain: Callable, logits: Tensor, labels: Tensor, *settings: Any) -> None:
+def run(term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest") -> Tensor:
+    """The loss by the kernels."""
+    target = make_target(labels.long(), 255, ignore_mode, term.kernel_size // 2)
+    return differentiable(triton_path, logits, triton_path.prepare(logits.detach(), target), term, last=True)
+
+
+def compare(term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest") -> None:
     """The same value and gradient as the plain loss, and a gradient of exactly 0 where ignored."""
     mine = logits.clone().requires_grad_()
-    value = with_kernels(loss, mine, labels, *settings)
+    value = run(term, mine, labels, ignore_mode)
     (-3 * value).backward()
     expected = logits.clone().requires_grad_()
-    plain_settings = (*settings[:2], "anisotropic", *settings[2:])
-    plain_value = plain(expected, labels, *plain_settings)
+    plain = reference.point_loss if term.name == "point" else reference.line_loss
+    plain_value = plain(expected, labels, *vars(term).values(), 255, ignore_mode)
     (-3 * plain_value).backward()
     torch.testing.assert_close(value, plain_value, rtol=1e-5, atol=1e-7)
     half = logits.dtype != torch.float32
@@ -47,12 +54,20 @@ def compare(loss: ModuleType, plain: Callable, logits: Tensor, labels: Tensor, *
     assert not mine.grad.movedim(1, -1)[labels == 255].any()
 
 
-def point(logits: Tensor, labels: Tensor, *settings: Any) -> None:
-    compare(triton_point, reference.point_loss, logits, labels, *settings, 255)
+def point_term(kernel_size: int, splitter: str, norm: str) -> PointTerm:
+    return PointTerm(kernel_size, splitter, "anisotropic", norm)
 
 
-def line(logits: Tensor, labels: Tensor, *settings: Any) -> None:
-    compare(triton_line, reference.line_loss, logits, labels, *settings, 255)
+def line_term(kernel_size: int, splitter: str, mu: int, formulation: str) -> LineTerm:
+    return LineTerm(kernel_size, splitter, "anisotropic", mu, formulation)
+
+
+def point(logits: Tensor, labels: Tensor, *settings: Any, **ignore_mode: str) -> None:
+    compare(point_term(*settings), logits, labels, **ignore_mode)
+
+
+def line(logits: Tensor, labels: Tensor, *settings: Any, **ignore_mode: str) -> None:
+    compare(line_term(*settings), logits, labels, **ignore_mode)
 
 
 @pytest.mark.parametrize(
@@ -118,33 +133,47 @@ def test_all_ignored(scene: Callable) -> None:
 def test_ignored_logits_change_nothing(scene: Callable) -> None:
     logits, labels = scene((1, 2, 8, 9), ignored=True)
     other = torch.where((labels == 255).unsqueeze(1), torch.nan, logits)
-    for loss, settings in ((triton_point, (3, "A", "l2", 255)), (triton_line, (3, "A", 4, "official", 255))):
+    for term in (point_term(3, "A", "l2"), line_term(3, "A", 4, "official")):
         inputs = logits.clone().requires_grad_(), other.clone().requires_grad_()
-        values = [with_kernels(loss, x, labels, *settings) for x in inputs]
+        values = [run(term, x, labels) for x in inputs]
         sum(values).backward()
         assert torch.equal(*values)
         assert torch.equal(inputs[0].grad, inputs[1].grad)
+
+
+def test_ignored_pixels_that_no_ray_sees(scene: Callable) -> None:
+    logits, labels = scene((1, 2, 8, 9), ignored=True)
+    point(logits, labels, 3, "B", "l1", ignore_mode="exclude")
+    line(logits, labels, 5, "A", 4, "contour", ignore_mode="exclude")
+
+
+def test_both_losses_share_a_scene(scene: Callable) -> None:
+    logits, labels = scene((1, 2, 6, 7), ignored=True)
+    logits.requires_grad_()
+    terms = [point_term(3, "A", "l2"), line_term(3, "A", 2, "contour")]
+    shared = triton_path.prepare(logits.detach(), make_target(labels, 255, "nearest", 1))
+    values = [differentiable(triton_path, logits, shared, term, last=term.name == "line") for term in terms]
+    (together,) = torch.autograd.grad(2 * values[0] + 3 * values[1], logits)
+    alone = [torch.autograd.grad(run(term, logits, labels), logits)[0] for term in terms]
+    torch.testing.assert_close(together, 2 * alone[0] + 3 * alone[1])
 
 
 def test_golden_values() -> None:
     """What the authors' released code computes."""
     logits = torch.tensor(RECORDED["case0/logits"], requires_grad=True)
     labels = torch.tensor(RECORDED["case0/labels"])
-    for loss, name, settings in (
-        (triton_point, "point", (5, "A", "l2", 255)),
-        (triton_line, "line", (5, "A", 2, "official", 255)),
-    ):
-        value = with_kernels(loss, logits, labels, *settings)
+    for term in (point_term(5, "A", "l2"), line_term(5, "A", 2, "official")):
+        value = run(term, logits, labels)
         (gradient,) = torch.autograd.grad(value, logits)
-        assert value.item() == pytest.approx(float(RECORDED[f"case0/A-w5-mu2/{name}_loss"]), rel=1e-4)
-        expected = RECORDED[f"case0/A-w5-mu2/{name}_grad"]
+        assert value.item() == pytest.approx(float(RECORDED[f"case0/A-w5-mu2/{term.name}_loss"]), rel=1e-4)
+        expected = RECORDED[f"case0/A-w5-mu2/{term.name}_grad"]
         np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_double_backward_is_refused(scene: Callable) -> None:
     logits, labels = scene((1, 1, 2, 2))
     logits.requires_grad_()
-    value = with_kernels(triton_point, logits, labels, 3, "A", "l2", 255)
+    value = run(point_term(3, "A", "l2"), logits, labels)
     (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
     with pytest.raises(RuntimeError, match="can be differentiated only once"):
         gradient.sum().backward()

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..arguments import check_inputs
 from ..probabilities import full_precision
 
-# (down, right) to the 8 neighbours; of several that are equally near to the contour the first is the target.
-NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+# (down, right) to the 8 neighbors; of several that are equally near to the contour the first is the target.
+NEIGHBORS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 # A divergence below this is no boundary, however few pixels have a greater one.
 MIN_DIVERGENCE = 1e-5
 
@@ -27,7 +27,7 @@ def check_active_boundary_arguments(max_distance: float, max_fraction: float, la
 
 
 def check_distances(distances: object, labels: Tensor) -> None:
-    """Raise ValueError unless ``distances`` is a floating-point tensor of the labels' shape, on their device."""
+    """Raise ValueError unless ``distances``, at least 0, are floating-point, of the labels' shape, on their device."""
     if not isinstance(distances, Tensor) or not distances.is_floating_point():
         found = distances.dtype if isinstance(distances, Tensor) else type(distances).__name__
         raise ValueError(f"distances must be a floating-point tensor, got {found}")
@@ -35,6 +35,11 @@ def check_distances(distances: object, labels: Tensor) -> None:
         raise ValueError(f"distances must have the shape of labels, {list(labels.shape)}, got {list(distances.shape)}")
     if distances.device != labels.device:
         raise ValueError(f"distances must be on the device of labels ({labels.device}), got {distances.device}")
+    wrong = ~(distances >= 0)
+    if distances.device.type != "cpu":  # as in `check_inputs`
+        torch._assert_async(~wrong.any(), "distances must be at least 0")
+    elif bool(wrong.any()):
+        raise ValueError(f"distances must be at least 0, got {distances[wrong][0].item()}")
 
 
 def active_boundary_loss(
@@ -51,12 +56,12 @@ def active_boundary_loss(
 
     The predicted boundary of an image are the pixels whose prediction diverges most (Kullback-Leibler) from the pixel
     to the right or below, at most ``max_fraction`` of the image, and the pixels beside those. At each, the
-    divergences from its 8 neighbours, as logits, are the predicted direction; the neighbour nearest to the contour is
+    divergences from its 8 neighbors, as logits, are the predicted direction; the neighbor nearest to the contour is
     the target of a cross entropy, weighted by min(d, max_distance) / max_distance with d the pixel's own distance.
-    The neighbours' predictions are constants for the gradient, and so is the choice of pixels.
+    The neighbors' predictions are constants for the gradient, and so is the choice of pixels.
 
-    A pixel takes no part where it is ignored, lies on the contour, is at least as near as each of its neighbours, or
-    has no two neighbours that are inside the image and not ignored. Only such neighbours are directions.
+    A pixel takes no part where it is ignored, lies on the contour, is at least as near as each of its neighbors, or
+    has no two neighbors that are inside the image and not ignored. Only such neighbors are directions.
 
     Args:
         logits: ``[N, K, H, W]``, any floating-point type. Computed in float32 (float64 for float64), autocast off.
@@ -73,29 +78,35 @@ def active_boundary_loss(
 
     Raises:
         ValueError: a setting is out of range, or labels or distances do not fit the logits.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
+        >>> distances = torch.tensor([[[2.0, 1, 0, 1, 2, 3]]])
+        >>> active_boundary_loss(torch.zeros(1, 2, 1, 6), labels, distances).item()  # nothing predicted, no boundary
+        0.0
     """
     check_active_boundary_arguments(max_distance, max_fraction, label_smoothing)
-    check_inputs(logits, labels, ignore_value)
+    labels = check_inputs(logits, labels, ignore_value)
     check_distances(distances, labels)
     with full_precision(logits) as logits:
         if labels.numel() == 0:
             return logits.sum()
-        log_p = logits.log_softmax(dim=1)
         valid = labels != ignore_value
+        log_p = torch.where(valid.unsqueeze(1), logits, 0).log_softmax(dim=1)
         at = predicted_boundary(log_p.detach(), valid, max_fraction).nonzero(as_tuple=True)
-        allowed, towards = neighbour_distances(distances.to(log_p.dtype), valid, at)
+        allowed, towards = neighbor_distances(distances.to(log_p.dtype), valid, at)
         own = distances[at].to(log_p.dtype)
         nearest, direction = towards.min(dim=1)
         moving = (own > 0) & (nearest < own) & (allowed.sum(dim=1) > 1)
         at = tuple(index[moving] for index in at)
-        scores = divergence_from_neighbours(log_p, at)
+        scores = divergence_from_neighbors(log_p, at)
         cost = smoothed_cross_entropy(scores, direction[moving], allowed[moving], label_smoothing)
         weight = own[moving].clamp(max=max_distance) / max_distance
         return (weight * cost).sum() / max(1, len(weight))
 
 
 def predicted_boundary(log_p: Tensor, valid: Tensor, max_fraction: float) -> Tensor:
-    """The pixels that diverge most from their right or lower neighbour, and those beside them, bool ``[N, H, W]``.
+    """The pixels that diverge most from their right or lower neighbor, and those beside them, bool ``[N, H, W]``.
 
     Args:
         log_p: ``[N, K, H, W]``.
@@ -120,18 +131,18 @@ def predicted_boundary(log_p: Tensor, valid: Tensor, max_fraction: float) -> Ten
     return (F.max_pool2d(chosen, kernel_size=3, stride=1, padding=1)[:, 0] > 0) & valid
 
 
-def neighbour_distances(distances: Tensor, valid: Tensor, at: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Which neighbours of B pixels are inside the image and valid, bool ``[B, 8]``, and their distances, else inf."""
+def neighbor_distances(distances: Tensor, valid: Tensor, at: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Which neighbors of B pixels are inside the image and valid, bool ``[B, 8]``, and their distances, else inf."""
     padded = F.pad(distances.masked_fill(~valid, torch.inf), (1, 1, 1, 1), value=torch.inf)
     n, y, x = at
-    towards = torch.stack([padded[n, y + 1 + down, x + 1 + right] for down, right in NEIGHBOURS], dim=1)
+    towards = torch.stack([padded[n, y + 1 + down, x + 1 + right] for down, right in NEIGHBORS], dim=1)
     return towards.isfinite(), towards
 
 
-def divergence_from_neighbours(log_p: Tensor, at: tuple[Tensor, ...]) -> Tensor:
-    """Kullback-Leibler divergence of B pixels from their neighbours, ``[B, 8]``; of no meaning outside the image.
+def divergence_from_neighbors(log_p: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+    """Kullback-Leibler divergence of B pixels from their neighbors, ``[B, 8]``; of no meaning outside the image.
 
-    No gradient flows to the neighbours: a pixel would be pulled both ways where two boundary pixels are adjacent.
+    No gradient flows to the neighbors: a pixel would be pulled both ways where two boundary pixels are adjacent.
     """
     n, y, x = at
     height, width = log_p.shape[-2:]
@@ -140,7 +151,7 @@ def divergence_from_neighbours(log_p: Tensor, at: tuple[Tensor, ...]) -> Tensor:
     return torch.stack(
         [
             (p * (own - fixed[n, :, (y + down).clamp(0, height - 1), (x + right).clamp(0, width - 1)])).sum(dim=1)
-            for down, right in NEIGHBOURS
+            for down, right in NEIGHBORS
         ],
         dim=1,
     )

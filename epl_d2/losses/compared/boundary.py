@@ -24,8 +24,14 @@ def boundary_loss(logits: Tensor, labels: Tensor, distances: Tensor, *, ignore_v
 
     Raises:
         ValueError: labels or distances do not fit the logits.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 1]]])
+        >>> distances = torch.tensor([[[[-1.0, 0, 1, 2]], [[2.0, 1, 0, -1]]]])
+        >>> boundary_loss(100.0 * torch.stack((1 - labels, labels), dim=1), labels, distances).item()
+        -0.25
     """
-    check_inputs(logits, labels, ignore_value)
+    labels = check_inputs(logits, labels, ignore_value)
     check_field("distances", distances)
     if distances.shape != logits.shape:
         raise ValueError(f"distances must have the shape of logits, {list(logits.shape)}, got {list(distances.shape)}")

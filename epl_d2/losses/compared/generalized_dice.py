@@ -1,4 +1,4 @@
-"""Generalised Dice loss (Sudre et al. 2017, arXiv 1707.03237)."""
+"""Generalized Dice loss (Sudre et al. 2017, arXiv 1707.03237)."""
 
 from torch import Tensor
 
@@ -22,8 +22,13 @@ def generalized_dice_loss(logits: Tensor, labels: Tensor, *, ignore_value: int =
 
     Raises:
         ValueError: labels do not fit the logits.
+
+    Example:
+        >>> labels = torch.eye(4, dtype=torch.long)[None]
+        >>> generalized_dice_loss(100.0 * torch.stack((1 - labels, labels), dim=1), labels).item()
+        0.0
     """
-    check_inputs(logits, labels, ignore_value)
+    labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         p, _ = valid_probabilities(logits, labels, ignore_value)
         y = class_masks(labels, logits.shape[1], ignore_value)

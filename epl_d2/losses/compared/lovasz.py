@@ -25,8 +25,12 @@ def lovasz_softmax_loss(logits: Tensor, labels: Tensor, *, per_image: bool = Fal
 
     Raises:
         ValueError: labels do not fit the logits.
+
+    Example:
+        >>> lovasz_softmax_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)).item()
+        0.5
     """
-    check_inputs(logits, labels, ignore_value)
+    labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         groups = list(zip(logits.split(1), labels.split(1), strict=True)) if per_image else [(logits, labels)]
         losses = [_of_pixels(*_valid_pixels(*group, ignore_value)) for group in groups if len(group[1])]

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..arguments import check_field
+from ..arguments import check_field, check_inputs
+from ..probabilities import full_precision
 
 __all__ = [
-    "ImageWeightedCrossEntropy",
     "dual_task_loss",
     "edge_attention_loss",
     "edge_loss",
@@ -37,31 +37,25 @@ def image_weighted_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value
     Args:
         logits: ``[N, K, H, W]``.
         labels: ``[N, H, W]`` class ids or ``ignore_value``.
+        ignore_value: the label of pixels that take no part.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 2, 4, 4), torch.eye(4, dtype=torch.long)[None]
+        >>> round(image_weighted_cross_entropy(logits, labels).item(), 4)
+        0.6931
     """
-    check_field("logits", logits)
-    with torch.autocast(logits.device.type, enabled=False):
-        logits = _at_least_float32(logits)
-        num_classes = logits.shape[1]
+    labels = check_inputs(logits, labels, ignore_value)
+    with full_precision(logits) as logits:
+        n, k = logits.shape[:2]
         valid = labels != ignore_value
         classes = labels.where(valid, 0)
-        rows = torch.arange(len(labels), device=labels.device)[:, None, None] * num_classes
-        counts = torch.bincount((rows + classes)[valid], minlength=len(labels) * num_classes)
-        share = counts.view(-1, num_classes).to(logits) / valid.sum((1, 2)).clamp(min=1)[:, None]
+        rows = torch.arange(n, device=labels.device)[:, None, None] * k
+        counts = torch.bincount((rows + classes)[valid], minlength=n * k)
+        share = counts.view(n, k).to(logits) / valid.sum((1, 2)).clamp(min=1)[:, None]
         class_weights = 1 + (1 - share) * (share > 0)
         weights = class_weights.gather(1, classes.flatten(1)).view_as(classes) * valid
-        losses = F.cross_entropy(logits, classes, reduction="none")
-        return ((weights * losses).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1)).mean()
-
-
-class ImageWeightedCrossEntropy(nn.Module):
-    """:func:`image_weighted_cross_entropy` as a module."""
-
-    def __init__(self, ignore_value: int = 255) -> None:
-        super().__init__()
-        self.ignore_value = ignore_value
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return image_weighted_cross_entropy(logits, labels, ignore_value=self.ignore_value)
+        costs = F.cross_entropy(torch.where(valid.unsqueeze(1), logits, 0), classes, reduction="none")
+        return ((weights * costs).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1)).sum() / max(1, n)
 
 
 def edge_loss(edges: Tensor, target: Tensor) -> Tensor:
@@ -76,8 +70,7 @@ def edge_loss(edges: Tensor, target: Tensor) -> Tensor:
         target: ``[N, H, W]`` or ``[N, 1, H, W]``, 1 on edges, 0 elsewhere, more than 1 where ignored.
     """
     check_field("edges", edges)
-    with torch.autocast(edges.device.type, enabled=False):
-        edges = _at_least_float32(edges)
+    with full_precision(edges) as edges:
         target = target.view_as(edges)
         positive, negative = target == 1, target == 0
         share = positive.sum().to(edges) / (positive.sum() + negative.sum()).clamp(min=1)
@@ -95,7 +88,9 @@ def edge_attention_loss(
         labels: ``[N, H, W]`` class ids or ``ignore_value``.
         edges: ``[N, 1, H, W]`` predicted probabilities; they get no gradient from this loss.
         threshold: a pixel takes part where its probability is above.
+        ignore_value: the label of pixels that take no part.
     """
+    labels = check_inputs(logits, labels, ignore_value)
     on_edges = labels.where(edges[:, 0] > threshold, ignore_value)
     return image_weighted_cross_entropy(logits, on_edges, ignore_value=ignore_value)
 
@@ -108,7 +103,7 @@ def dual_task_loss(
     ignore_value: int = 255,
     uniform_noise: Tensor | None = None,
 ) -> Tensor:
-    """Mean distance between the normalised "gradients" of a Gumbel-softmax prediction and of the labels.
+    """Mean distance between the normalized "gradients" of a Gumbel-softmax prediction and of the labels.
 
     What is called a gradient in the authors' implementation is, after its padding and convolutions, the identity:
     ``g(e) = sqrt(2 e^2 + 1e-6)``, divided by its maximum over the batch. Ignored pixels count as class 0 with logits of
@@ -120,22 +115,19 @@ def dual_task_loss(
         temperature: of the Gumbel-softmax.
         uniform_noise: ``[N, K, H, W]`` in [0, 1); drawn from PyTorch's generator where it is not given.
     """
-    check_field("logits", logits)
-    with torch.autocast(logits.device.type, enabled=False):
-        logits = _at_least_float32(logits)
+    labels = check_inputs(logits, labels, ignore_value)
+    with full_precision(logits) as logits:
+        if logits.numel() == 0:
+            return logits.sum()
         valid = labels != ignore_value
         target = F.one_hot(labels.where(valid, 0), logits.shape[1]).movedim(-1, 1).to(logits)
         uniform = torch.rand(logits.shape, device=logits.device) if uniform_noise is None else uniform_noise
         gumbel = -torch.log(_EPSILON - torch.log(uniform + _EPSILON))
         logits = logits.where(valid[:, None], 0)
         probabilities = ((logits + gumbel) / temperature).softmax(dim=1)
-        return (_normalised_gradient(probabilities) - _normalised_gradient(target)).abs().mean()
+        return (_normalized_gradient(probabilities) - _normalized_gradient(target)).abs().mean()
 
 
-def _normalised_gradient(x: Tensor) -> Tensor:
+def _normalized_gradient(x: Tensor) -> Tensor:
     gradient = (2 * x.square() + 1e-6).sqrt()
     return gradient / gradient.max()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -7,6 +7,11 @@ from ..arguments import check_inputs, check_integer
 from ..probabilities import class_masks, full_precision
 
 
+def check_label_relaxation_arguments(border: int) -> None:
+    """Raise ValueError for a setting out of range."""
+    check_integer("border", border, minimum=0)
+
+
 def label_relaxation_loss(logits: Tensor, labels: Tensor, *, border: int = 1, ignore_value: int = 255) -> Tensor:
     """Mean over pixels of -log(sum of p_k over the classes k within ``border`` pixels), p = softmax(logits).
 
@@ -24,9 +29,14 @@ def label_relaxation_loss(logits: Tensor, labels: Tensor, *, border: int = 1, ig
 
     Raises:
         ValueError: border is out of range, or labels do not fit the logits.
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0, 0.0]], [[9.0, 0.0]]]])
+        >>> label_relaxation_loss(logits, torch.tensor([[[0, 1]]])).item()  # both pixels lie on the contour
+        0.0
     """
-    check_integer("border", border, minimum=0)
-    check_inputs(logits, labels, ignore_value)
+    check_label_relaxation_arguments(border)
+    labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         if labels.numel() == 0:
             return logits.sum()
@@ -34,6 +44,7 @@ def label_relaxation_loss(logits: Tensor, labels: Tensor, *, border: int = 1, ig
         near = dilated(class_masks(labels, logits.shape[1], ignore_value), border)
         # Ignored pixels get every class: their cost is 0, where no class at all would make it infinite.
         near = near | ~valid.unsqueeze(1)
+        logits = torch.where(valid.unsqueeze(1), logits, 0)
         cost = logits.logsumexp(dim=1) - logits.masked_fill(~near, -torch.inf).logsumexp(dim=1)
         return torch.where(valid, cost, 0.0).sum() / valid.sum().clamp(min=1)
 

@@ -45,15 +45,20 @@ def ohem_cross_entropy(
 
     Raises:
         ValueError: a setting is out of range, or labels do not fit the logits.
+
+    Example:
+        >>> logits = torch.tensor([[[[9.0, 0.0]], [[0.0, 0.0]]]])
+        >>> round(ohem_cross_entropy(logits, torch.zeros(1, 1, 2, dtype=torch.long), min_kept=1, factor=1).item(), 4)
+        0.6931
     """
     check_ohem_arguments(threshold, min_kept, factor)
-    check_inputs(logits, labels, ignore_value)
+    labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         if labels.numel() == 0:
             return logits.sum()
-        labels = labels.long()
-        cost = F.cross_entropy(logits, labels, ignore_index=ignore_value, reduction="none")
         valid = labels != ignore_value
+        logits = torch.where(valid.unsqueeze(1), logits, 0)
+        cost = F.cross_entropy(logits, labels, ignore_index=ignore_value, reduction="none")
         probability = torch.where(valid, (-cost.detach()).exp(), torch.inf)
         rank = min_kept // factor**2
         ranked = probability if factor == 1 else zoomed_probability(logits.detach(), labels, factor, ignore_value)

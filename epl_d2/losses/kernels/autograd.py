@@ -1,58 +1,56 @@
-"""Joins losses that compute their gradient together with their value to autograd."""
+"""Joins the kernels to autograd: one function for every loss, path and device."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-ValueAndGradient = Callable[..., tuple[Tensor, Tensor | None]]
 
-
-class _Precomputed(torch.autograd.Function):
-    """A scalar whose gradient by one tensor is known."""
+class _Loss(torch.autograd.Function):
+    """A scalar whose gradient by the logits the path knows."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, logits: Tensor, anchor: Tensor, compute: ValueAndGradient, arguments: tuple[Any, ...]
+        ctx: FunctionCtx, logits: Tensor, anchor: Tensor, path: ModuleType, scene: Any, term: Any, last: bool
     ) -> Tensor:
-        value, gradient = compute(logits, *arguments, need_gradient=True)
-        ctx.save_for_backward(gradient, anchor)
+        value, saved = path.evaluate(scene, term, need_gradient=True, last=last)
+        ctx.path, ctx.term, ctx.target = path, term, scene.target
+        ctx.save_for_backward(anchor, *saved)
         return value
 
     @staticmethod
-    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, anchor = ctx.saved_tensors
-        return _Scaled.apply(gradient, slope, anchor), None, None, None
+    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        anchor, *saved = ctx.saved_tensors
+        return _Gradient.apply(anchor, grad_output, ctx.path, ctx.target, ctx.term, saved), *[None] * 5
 
 
-class _Scaled(torch.autograd.Function):
-    """The gradient times the incoming slope; refuses to be differentiated instead of leaving out what it depends on."""
+class _Gradient(torch.autograd.Function):
+    """The gradient by the logits; refuses to be differentiated instead of leaving out what it depends on."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, gradient: Tensor, slope: Tensor, anchor: Tensor) -> Tensor:
-        return gradient * slope.to(gradient.dtype)
+    def forward(
+        ctx: FunctionCtx, anchor: Tensor, grad_output: Tensor, path: ModuleType, target: Any, term: Any, saved: Any
+    ) -> Tensor:
+        return path.gradient(target, term, saved, grad_output)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *_: Tensor) -> None:
         raise RuntimeError(
-            "EPL losses can be differentiated only once: their gradient was computed together with their value. For a "
-            "second derivative use epl_d2.losses.reference, which is slower"
+            "EPL losses can be differentiated only once: kernels compute their gradient. For a second derivative use "
+            "epl_d2.losses.reference, which is slower"
         )
 
 
-@torch.compiler.disable
-def with_gradient(compute: ValueAndGradient, logits: Tensor, *arguments: Any) -> Tensor:
-    """The scalar ``compute(logits, *arguments)``, differentiable once by ``logits``.
+def differentiable(path: ModuleType, logits: Tensor, scene: Any, term: Any, last: bool) -> Tensor:
+    """The value of a term, differentiable once by the logits ``[N, K, H, W]``.
 
-    ``compute`` returns the value and, if ``need_gradient``, its gradient by the logits. It runs with autocast off.
-    Where no gradient is wanted (validation), none is computed. Under `torch.compile` the surrounding model is
-    compiled and this call is left as it is: what to compute depends on the data.
+    Where no gradient is wanted (validation), none is computed.
     """
-    with torch.autocast(logits.device.type, enabled=False):
-        if torch.is_grad_enabled() and logits.requires_grad:
-            # Ties the gradient to the graph of the logits without keeping the logits.
-            anchor = logits[:0].clone()
-            return _Precomputed.apply(logits, anchor, compute, arguments)
-        return compute(logits.detach(), *arguments, need_gradient=False)[0]
+    if torch.is_grad_enabled() and logits.requires_grad:
+        # Ties the gradient to the graph of the logits without keeping the logits.
+        return _Loss.apply(logits, logits[:0].clone(), path, scene, term, last)
+    return path.evaluate(scene, term, need_gradient=False, last=last)[0]

@@ -1,4 +1,4 @@
-"""The losses and their gradients on any device: the plain formulas, one axis after the other.
+"""The path of any device: the plain formulas, one axis after the other.
 
 Only what one axis needs is kept for the backward pass, and the gradient is formed at once, so the memory does not grow
 with the number of directions. Nothing waits for the device, and no shape depends on the data.
@@ -6,83 +6,89 @@ with the number of directions. Nothing waits for the device, and no shape depend
 Shape shorthand in this module: N images, K classes, H x W pixels.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..formulas import fields, line_sums, point_sums
 from ..potential import Axis, axes_of, axis_energies
-from ..reference import line_terms, one_hot_and_probabilities, point_terms
 
-Terms = Callable[[Tensor, Tensor, Tensor, Axis | None], tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from ..target import Target
 
-
-def point_loss_and_gradient(
-    logits: Tensor,
-    labels: Tensor,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    norm: str,
-    ignore_value: int,
-    need_gradient: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient by the logits ``[N, K, H, W]`` of `reference.point_loss`."""
-
-    def terms(y: Tensor, p: Tensor, valid: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
-        return point_terms(axis_energies(y - p, kernel_size // 2, axis, "replicate"), valid, norm)
-
-    return _sum_over_axes(terms, logits, labels, splitter, convolution, ignore_value, need_gradient)
+# (y, p, positions, axis or None) -> a sum, and what to divide it by.
+Sums = Callable[[Tensor, Tensor, Tensor, Axis | None], tuple[Tensor, Tensor]]
 
 
-def line_loss_and_gradient(
-    logits: Tensor,
-    labels: Tensor,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    mu: int,
-    formulation: str,
-    ignore_value: int,
-    need_gradient: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient by the logits ``[N, K, H, W]`` of `reference.line_loss`."""
-    radius = kernel_size // 2
-    padding = "zero" if formulation == "official" else "replicate"
+class Scene(NamedTuple):
+    """Target and probabilities as rays see them, ``[N, K, H, W]``, and the positions, ``[N, 1, H, W]``."""
 
-    def terms(y: Tensor, p: Tensor, valid: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
+    target: Target
+    y: Tensor
+    p: Tensor
+    position: Tensor
+    dtype: torch.dtype
+
+
+def prepare(logits: Tensor, target: Target) -> Scene:
+    """What both losses need of logits ``[N, K, H, W]``."""
+    return Scene(target, *fields(logits, target), logits.dtype)
+
+
+def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Value of a term, and its gradient by the logits if wanted."""
+    value, gradient = _sum_over_axes(_SUMS[term.name](term), scene, term, need_gradient)
+    if gradient is None:
+        return value, ()
+    if scene.target.fill is not None:
+        gradient = scene.target.fill.adjoint(gradient)
+    inner = (scene.p * gradient).sum(dim=1, keepdim=True)
+    return value, (gradient.sub_(inner).mul_(scene.p).to(scene.dtype),)
+
+
+def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Tensor) -> Tensor:
+    """Gradient of a term by the logits, times ``grad_output``."""
+    return saved[0] * grad_output.to(saved[0].dtype)
+
+
+def _point_sums(term: Any) -> Sums:
+    def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
+        return point_sums(axis_energies(y - p, term.kernel_size // 2, axis, "replicate"), position, term.norm)
+
+    return sums
+
+
+def _line_sums(term: Any) -> Sums:
+    radius = term.kernel_size // 2
+    padding = "zero" if term.formulation == "official" else "replicate"
+
+    def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
         energy_y, energy_p = (axis_energies(field, radius, axis, padding) for field in (y, p))
-        return line_terms(energy_y, energy_p, valid, radius, mu, formulation)
+        return line_sums(energy_y, energy_p, position, radius, term.mu, term.formulation)
 
-    return _sum_over_axes(terms, logits, labels, splitter, convolution, ignore_value, need_gradient)
+    return sums
 
 
-def _sum_over_axes(
-    terms: Terms,
-    logits: Tensor,
-    labels: Tensor,
-    splitter: str,
-    convolution: str,
-    ignore_value: int,
-    need_gradient: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Quotient of the sums of ``terms`` over all axes, and its gradient by the logits."""
-    y, p, valid = one_hot_and_probabilities(logits.detach(), labels, ignore_value)
+_SUMS = {"point": _point_sums, "line": _line_sums}
+
+
+def _sum_over_axes(sums: Sums, scene: Scene, term: Any, need_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Quotient of the sums over all axes, and its gradient by the probabilities."""
+    _, y, p, position, _ = scene
     total = torch.zeros((), dtype=torch.float64, device=p.device)
     count = torch.zeros((), dtype=torch.long, device=p.device)
-    slope = torch.zeros_like(p) if need_gradient else None
-    p.requires_grad_(need_gradient)
-    for axis in (None,) if convolution == "standard" else axes_of(splitter):
+    gradient = torch.zeros_like(p) if need_gradient else None
+    p = p.detach().requires_grad_(need_gradient)
+    for axis in (None,) if term.convolution == "standard" else axes_of(term.splitter):
         with torch.set_grad_enabled(need_gradient):
-            part, number = terms(y, p, valid, axis)
+            part, number = sums(y, p, position, axis)
         if need_gradient:
-            slope += torch.autograd.grad(part, p)[0]
+            gradient += torch.autograd.grad(part, p)[0]
         total += part.detach()
         count += number
     count = count.clamp(min=1)
-    value = (total / count).to(p.dtype)
-    if not need_gradient:
-        return value, None
-    p = p.detach()
-    inner = (p * slope).sum(dim=1, keepdim=True)
-    return value, slope.sub_(inner).mul_(p).div_(count).to(logits.dtype)
+    return (total / count).to(p.dtype), gradient.div_(count) if need_gradient else None

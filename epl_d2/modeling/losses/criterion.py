@@ -9,9 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab.loss import DeepLabCE
 from torch import nn
 
-from epl_d2.losses import label_relaxation_loss, ohem_cross_entropy
+from epl_d2.losses import ImageWeightedCrossEntropy, label_relaxation_loss, ohem_cross_entropy
 from epl_d2.losses.arguments import check_integer
-from epl_d2.losses.criteria.gscnn import ImageWeightedCrossEntropy
 from epl_d2.losses.criteria.ohem import check_ohem_arguments
 
 __all__ = ["Criterion", "build_criterion"]
@@ -77,7 +76,7 @@ def _label_relaxation(head: CfgNode) -> nn.Module:
 
 
 def _image_weighted(head: CfgNode) -> nn.Module:
-    return ImageWeightedCrossEntropy(head.IGNORE_VALUE)
+    return ImageWeightedCrossEntropy(ignore_value=head.IGNORE_VALUE)
 
 
 # MODEL.SEM_SEG_HEAD.LOSS_TYPE -> what builds it from the keys of MODEL.SEM_SEG_HEAD.

@@ -33,6 +33,7 @@ def build_epl_loss(cfg: CfgNode) -> EPLLoss | None:
             mu=epl.LINE.MU,
             formulation=epl.LINE.FORMULATION,
             ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            ignore_mode=epl.IGNORE_MODE,
             stride=epl.STRIDE,
             start_iter=epl.START_ITER,
             ramp_iters=epl.RAMP_ITERS,

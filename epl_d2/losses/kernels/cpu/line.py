@@ -2,22 +2,23 @@
 
 Only rows (a class in an image) whose class occurs in the target have lines. Compiled kernels find the predicted lines
 of each and sum over them (`line_rows.measure`). From the sums, small tables, follow the value and the slope of the
-loss by each energy, with which a second sweep forms the gradient. It replaces p: the extra memory is one tensor like
-the logits, and the rows whose class occurs once more.
+loss by each energy, with which a second sweep forms the gradient. It replaces p: the extra memory is that of the rows
+whose class occurs.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, J rows whose class occurs, A axes, D directions of an
 axis, C possible counts of pixels in a window, r lines, T threads.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...reference import activation
+from ...formulas import activation
 from . import line_rows
-from .strips import encode, geometry, strip_rows
+from .strips import geometry, strip_rows
 from .threads import count_threads, run_jobs
 
 
@@ -36,68 +37,70 @@ class _Lines:
     rest: Tensor
 
 
-def line_loss_and_gradient(
-    logits: Tensor,
-    labels: Tensor,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    mu: int,
-    formulation: str,
-    ignore_value: int,
-    need_gradient: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient by the logits ``[N, K, H, W]`` of `reference.line_loss`, in its precision."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    n, k, h, w = logits.shape
-    radius, box, official = kernel_size // 2, convolution == "standard", formulation == "official"
-    codes = encode(labels, k, ignore_value)
-    images = torch.arange(n)[:, None, None] * (k + 1)
-    occurring = torch.bincount((codes + images).flatten(), minlength=n * (k + 1)).view(n, k + 1)[:, 1:]
+def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: Any, need_gradient: bool) -> Tensor:
+    """Value of `reference.line_loss`; its gradient by the logits replaces ``p`` if wanted.
+
+    Args:
+        p: probabilities as rays see them, ``[N, K, H, W]``, contiguous.
+        seen, position: class + 1 of a pixel, or 0 where a ray finds none, or where it is no position, ``[N, H, W]``.
+        term: a `LineTerm`.
+        need_gradient: whether ``p`` is replaced.
+    """
+    n, k, h, w = p.shape
+    radius, box, official = term.kernel_size // 2, term.convolution == "standard", term.formulation == "official"
+    occurring = np.zeros((n, k + 1), np.int64)
+    for image in range(n):
+        occurring[image] = np.bincount(position[image].ravel(), minlength=k + 1)
+    occurring = torch.from_numpy(occurring[:, 1:])
     rows = occurring.flatten().nonzero()[:, 0]
     if len(rows) == 0 or radius == 0:
-        return logits.new_zeros((), dtype=dtype), torch.zeros_like(logits) if need_gradient else None
-    p = logits.softmax(dim=1, dtype=dtype).contiguous()
+        if need_gradient:
+            p.zero_()
+        return p.new_zeros(())
 
-    axes, origins, taps = geometry(radius, splitter, box)
-    lines = _lines(radius, taps**2 if box else taps, mu, official)
+    axes, origins, taps = geometry(radius, term.splitter, box)
+    lines = _lines(radius, taps**2 if box else taps, term.mu, official)
     windows = axes, origins, taps, not official
     first = int(lines.on_line.int().argmax())
-    tables = lines.g.numpy(), mu, first, len(lines.energies) - 1
+    tables = lines.g.numpy(), term.mu, first, len(lines.energies) - 1
     threads = count_threads(len(rows))
     pitch = w + 2 * radius
     length = (strip_rows(pitch, taps, h) + taps + 1) * pitch + 2 * taps
     energies = p.new_zeros(threads, 6, length).numpy()
-    bits = energies.view(np.int32 if dtype == torch.float32 else np.int64)
+    bits = energies.view(np.int32 if p.dtype == torch.float32 else np.int64)
     counts = torch.zeros(threads, 5, length, dtype=torch.uint8 if len(lines.energies) <= 256 else torch.int32).numpy()
-    inputs = rows.numpy(), (p.numpy(), codes.numpy()), windows, tables, (energies, bits, counts)
+    scene = p.numpy(), seen, position
+    inputs = rows.numpy(), scene, windows, tables, (energies, bits, counts)
 
     shape = *origins.shape[:2], len(rows)
     ranks, broken = np.zeros((*shape, 4), np.int64), np.zeros(len(rows), bool)
     histograms = np.zeros((2, *shape, len(lines.energies)), np.int64)
     sums = np.zeros((2, *shape, radius))
-    last_bin = int(np.array(radius + 2, energies.dtype).view(bits.dtype)) >> (8 * bits.itemsize - 16)
+    # A bin of its own for what is not a number: the first above the energy of a full window, however it was rounded.
+    last_bin = (int(np.array(1.001 * (radius + 1), energies.dtype).view(bits.dtype)) >> (8 * bits.itemsize - 16)) + 1
     bins = torch.empty(threads, shape[1], last_bin + 1, dtype=torch.int32).numpy()
     run_jobs(line_rows.measure, len(rows), *inputs, bins, ranks, broken, histograms, sums)
     del bins
     if broken.any():  # infinite or NaN logits
-        value = logits.new_full((), torch.nan, dtype=dtype)
-        return value, torch.full_like(logits, torch.nan) if need_gradient else None
+        if need_gradient:
+            p.fill_(torch.nan)
+        return p.new_full((), torch.nan)
 
     pool = int(occurring.sum()) * k if official else None
-    value, factors, quotients = _compare(torch.from_numpy(histograms), torch.from_numpy(sums), lines, mu, pool)
+    value, factors, quotients = _compare(torch.from_numpy(histograms), torch.from_numpy(sums), lines, term.mu, pool)
+    value = value.to(p.dtype)
     if not need_gradient:
-        return value.to(dtype), None
+        return value
     if k == 1:  # p is 1 whatever the logits
-        return value.to(dtype), torch.zeros_like(logits)
+        p.zero_()
+        return value
     shares = p.new_empty(len(rows), h, w)
     slopes = (table.expand(*shape, radius).contiguous().numpy() for table in (factors, quotients))
     run_jobs(line_rows.differentiate, len(rows), *inputs, ranks, *slopes, shares.numpy())
     places = torch.full((n * k,), -1).index_copy(0, rows, torch.arange(len(rows))).view(n, k)
     inner = p.new_empty(torch.get_num_threads(), w)
-    arrays = (p.numpy(), codes.numpy()), shares.numpy(), places.numpy(), inner.numpy()
-    run_jobs(line_rows.through_softmax, n * h, *arrays)
-    return value.to(dtype), p.to(logits.dtype)
+    run_jobs(line_rows.through_softmax, n * h, scene, shares.numpy(), places.numpy(), inner.numpy())
+    return value
 
 
 def _lines(radius: int, full: int, mu: int, official: bool) -> _Lines:

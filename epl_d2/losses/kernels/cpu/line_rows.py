@@ -18,6 +18,8 @@ from epl_d2.compilation import compiled
 
 from .strips import add, clear, copy, field_sums, fill_margins, fold_margins
 
+# Rows of the scratch: what is summed, the sums, three that `field_sums` needs, and for energies the slopes.
+_SOURCE, _FIELD, _SPARE, _SLOPES = 0, 1, 2, 5
 # Where exp(-d^mu) is taken as 0: exp(-110) is less than float32 can hold.
 _VANISHED = 110.0
 
@@ -28,7 +30,7 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
 
     Args:
         rows: image * K + class, ``[J]``.
-        scene: p ``[N, K, H, W]``, and codes ``[N, H, W]``: class + 1, or 0 for pixels that take no part.
+        scene: p ``[N, K, H, W]``, and seen and position ``[N, H, W]``: see `line.value_and_gradient`.
         geometry: axes, origins and taps (see `strips.geometry`), and whether the edge of the image is replicated
             beyond it (else it is 0).
         lines: activations g by count and line ``[C, r]``, mu, the first count on a line, and the first above.
@@ -40,10 +42,11 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
         histograms: number of all pixels and of the predicted line pixels by count, ``[2, A, D, J, C]``.
         sums: of h and of g h over the predicted line pixels, ``[2, A, D, J, r]``.
     """
-    codes, plane, code = _row(rows[job], scene)
+    plane, seen, position, label = _row(rows[job], scene)
     axes, origins, taps, replicate = geometry
     g, mu, low_count, full_count = lines
-    energies, bits, counts = scratch[0][slot], scratch[1][slot, 1], scratch[2][slot]
+    energies, counts = scratch[0][slot], scratch[2][slot]
+    energy, bits, count = energies[_FIELD], scratch[1][slot, _FIELD], counts[_FIELD]
     bins = bins[slot]
     shift = 8 * bits.itemsize - 16
     height, width = plane.shape
@@ -53,7 +56,7 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
     strip = len(bits) // pitch - reach - 2
     # Bin of the lowest rank and its rank there, the same of the highest; nothing wanted: bin 1 and 0.
     wanted = np.empty((directions, 4), np.int64)
-    seen = np.empty(directions, np.int64)
+    found = np.empty(directions, np.int64)
     for a in range(len(axes)):
         room = 0
         for d in range(directions):
@@ -66,12 +69,12 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
                         return
                     _find_bins(bins[d], histograms[0, a, d, job], low_count, full_count, wanted[d])
                     room = max(room, bins[d, wanted[d, 0]] + bins[d, wanted[d, 2]])
-                clear(seen)
+                clear(found)
             near_bits = np.empty((directions, room), bits.dtype)
             near = np.empty((directions, room), energies.dtype), np.empty((directions, room), np.int64)
             for first in range(origins[a, directions - 1, 0], height, strip):
                 deep = min(strip, height - first)
-                _energies(plane, codes, code, first, deep, axes[a], taps, radius, replicate, energies, counts)
+                _energies(plane, seen, label, first, deep, axes[a], taps, radius, replicate, energies, counts)
                 for i in range(deep):
                     for d in range(directions):
                         y = first + i - origins[a, d, 0]
@@ -81,23 +84,23 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
                         end = start + width
                         if stage == 0:
                             histogram = histograms[0, a, d, job]
-                            _count(bits[start:end], counts[1, start:end], codes[y], shift, bins[d], histogram)
+                            _count(bits[start:end], count[start:end], position[y], shift, bins[d], histogram)
                         elif wanted[d, 0] <= wanted[d, 2]:
-                            line = bits[start:end], energies[1, start:end], counts[1, start:end], codes[y]
+                            line = bits[start:end], energy[start:end], count[start:end], position[y]
                             totals = histograms[1, a, d, job], sums[0, a, d, job], sums[1, a, d, job]
                             bounds = wanted[d, 0], wanted[d, 2], shift
                             nearby = near_bits[d], near[0][d], near[1][d]
-                            seen[d] = _select(line, bounds, nearby, seen[d], g, mu, totals)
+                            found[d] = _select(line, bounds, nearby, found[d], g, mu, totals)
         for d in range(directions):
             rank = ranks[a, d, job]
             if wanted[d, 0] > wanted[d, 2]:
                 rank[0], rank[1] = 1, 0
                 continue
-            rank[0], rank[2] = order_statistic(near_bits[d, : seen[d]], wanted[d, 0], wanted[d, 1], shift)
-            rank[1], rank[3] = order_statistic(near_bits[d, : seen[d]], wanted[d, 2], wanted[d, 3], shift)
+            rank[0], rank[2] = order_statistic(near_bits[d, : found[d]], wanted[d, 0], wanted[d, 1], shift)
+            rank[1], rank[3] = order_statistic(near_bits[d, : found[d]], wanted[d, 2], wanted[d, 3], shift)
             rank[3] += 1
             ties = np.zeros(2, np.int64)
-            for m in range(seen[d]):
+            for m in range(found[d]):
                 if _is_chosen(near_bits[d, m], rank, ties):
                     totals = histograms[1, a, d, job], sums[0, a, d, job], sums[1, a, d, job]
                     _accumulate(near[0][d, m], near[1][d, m], g, mu, totals)
@@ -113,17 +116,18 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
         shares: the result, ``[J, H, W]``.
         The others: see `measure`.
     """
-    codes, plane, code = _row(rows[job], scene)
+    plane, seen, position, label = _row(rows[job], scene)
     axes, origins, taps, replicate = geometry
     g, mu = lines[0], lines[1]
-    energies, bits, counts = scratch[0][slot], scratch[1][slot, 1], scratch[2][slot]
+    energies, counts = scratch[0][slot], scratch[2][slot]
+    energy, bits, count = energies[_FIELD], scratch[1][slot, _FIELD], counts[_FIELD]
     height, width = plane.shape
     directions, reach = origins.shape[1], taps - 1
     box = directions == 1
     radius = reach // 2 if box else reach
     pitch = width + 2 * radius
     strip = len(bits) // pitch - reach - 2
-    share, slopes = shares[job], energies[5]
+    share, slopes = shares[job], energies[_SLOPES]
     for y in range(height):
         clear(share[y])
     ties = np.empty((directions, 2), np.int64)
@@ -137,7 +141,7 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
         below = radius * axes[a, 0] if replicate else 0
         for first in range(origins[a, directions - 1, 0], height + below, strip):
             deep = min(strip, height + below - first)
-            _energies(plane, codes, code, first, deep, axes[a], taps, radius, replicate, energies, counts)
+            _energies(plane, seen, label, first, deep, axes[a], taps, radius, replicate, energies, counts)
             clear(slopes[base : base + deep * pitch])
             for i in range(deep):
                 for d in range(directions):
@@ -145,7 +149,7 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
                     if 0 <= y < height:
                         start = i * pitch + radius + origins[a, d, 1]
                         end = start + width
-                        line = bits[start:end], energies[1, start:end], counts[1, start:end], codes[y]
+                        line = bits[start:end], energy[start:end], count[start:end], position[y]
                         weights = factors[a, d, job], quotients[a, d, job]
                         out = slopes[base + start : base + end]
                         _add_slopes(line, ranks[a, d, job], ties[d], g, mu, weights, out)
@@ -153,10 +157,10 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
                 for i in range(base, base + deep * pitch):
                     slopes[i] = slopes[i] * (radius + 1) / (taps * taps)
             start = base - reach * (axes[a, 0] * pitch + axes[a, 1])
-            spares = energies[2], energies[3], energies[4]
-            field_sums(slopes[start:], deep, pitch, axes[a], taps, box, energies[0], spares)
+            back = energies[_SOURCE]
+            field_sums(slopes[start:], deep, pitch, axes[a], taps, box, back, _spares(energies))
             for i in range(deep):
-                row = energies[0, i * pitch : (i + 1) * pitch]
+                row = back[i * pitch : (i + 1) * pitch]
                 if replicate:
                     fold_margins(row, radius, width)
                 if replicate or 0 <= first + i < height:
@@ -164,7 +168,7 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
             copy(slopes[taps + deep * pitch :], kept * pitch, slopes[taps:])
     for y in range(height):
         for x in range(width):
-            share[y, x] = share[y, x] * plane[y, x] if codes[y, x] else 0
+            share[y, x] = share[y, x] * plane[y, x] if seen[y, x] else 0
 
 
 @compiled
@@ -175,14 +179,14 @@ def through_softmax(slot, job, scene, shares, places, inner):
         shares: p G of the rows whose class occurs, ``[J, H, W]``; places: index of each class there or -1, ``[N, K]``.
         inner: scratch, ``[T, W]``.
     """
-    p, codes = scene
+    p, seen, _ = scene
     image, y = divmod(job, p.shape[2])
     inner = inner[slot]
     clear(inner)
     for k in range(p.shape[1]):
         if places[image, k] >= 0:
             add(inner, shares[places[image, k], y], len(inner))
-    here = codes[image, y]
+    here = seen[image, y]
     for k in range(p.shape[1]):
         row = p[image, k, y]
         for x in range(len(inner)):
@@ -193,35 +197,40 @@ def through_softmax(slot, job, scene, shares, places, inner):
 
 @compiled
 def _row(row, scene):
-    p, codes = scene
-    image, category = divmod(row, p.shape[1])
-    return codes[image], p[image, category], category + 1
+    p, seen, position = scene
+    image, k = divmod(row, p.shape[1])
+    return p[image, k], seen[image], position[image], k + 1
 
 
 @compiled
-def _energies(plane, codes, code, first, deep, axis, taps, radius, replicate, energies, counts):
+def _spares(scratch):
+    return scratch[_SPARE], scratch[_SPARE + 1], scratch[_SPARE + 2]
+
+
+@compiled
+def _energies(plane, seen, label, first, deep, axis, taps, radius, replicate, energies, counts):
     """Energies of prediction and target (as counts) in ``deep`` rows of windows from the row ``first`` on.
 
     They are written to ``energies[1]`` and ``counts[1]``; what else these have is scratch.
     """
     height, width = plane.shape
     pitch = width + 2 * radius
-    source, one_hot = energies[0], counts[0]
+    source, one_hot = energies[_SOURCE], counts[_SOURCE]
     for i in range(deep + (taps - 1) * axis[0]):
         y = min(max(first + i, 0), height - 1)
         row, ones = source[i * pitch : (i + 1) * pitch], one_hot[i * pitch : (i + 1) * pitch]
         if replicate or y == first + i:
-            _mask(plane[y], codes[y], code, row[radius : radius + width], ones[radius : radius + width])
+            _mask(plane[y], seen[y], label, row[radius : radius + width], ones[radius : radius + width])
         else:
             clear(row)
             clear(ones)
         fill_margins(row, radius, width, replicate)
         fill_margins(ones, radius, width, replicate)
     box = taps > radius + 1
-    field_sums(source, deep, pitch, axis, taps, box, energies[1], (energies[2], energies[3], energies[4]))
-    field_sums(one_hot, deep, pitch, axis, taps, box, counts[1], (counts[2], counts[3], counts[4]))
+    field = energies[_FIELD]
+    field_sums(source, deep, pitch, axis, taps, box, field, _spares(energies))
+    field_sums(one_hot, deep, pitch, axis, taps, box, counts[_FIELD], _spares(counts))
     if box:
-        field = energies[1]
         for i in range(deep * pitch):  # rounded after each step, as in the plain loss
             field[i] = field[i] * (radius + 1)
         for i in range(deep * pitch):
@@ -229,19 +238,19 @@ def _energies(plane, codes, code, first, deep, axis, taps, radius, replicate, en
 
 
 @compiled
-def _mask(p, codes, code, out, ones):
+def _mask(p, seen, label, out, ones):
     for x in range(len(p)):
-        out[x] = p[x] if codes[x] else 0
+        out[x] = p[x] if seen[x] else 0
     for x in range(len(p)):
-        ones[x] = codes[x] == code
+        ones[x] = seen[x] == label
 
 
 @compiled
-def _count(bits, counts, codes, shift, bins, histogram):
-    """Add the pixels of an image row that take part to both histograms."""
+def _count(bits, counts, position, shift, bins, histogram):
+    """Add the positions of an image row to both histograms."""
     last = len(bins) - 1
-    for x in range(len(codes)):
-        one = codes[x] != 0
+    for x in range(len(position)):
+        one = position[x] != 0
         bins[min((bits[x] >> shift) & 0xFFFF, last)] += one
         histogram[counts[x]] += one
 
@@ -302,20 +311,20 @@ def _is_chosen(bits, rank, ties):
 
 
 @compiled
-def _select(line, bounds, near, seen, g, mu, totals):
+def _select(line, bounds, near, found, g, mu, totals):
     """Add up the pixels of an image row in the bins between the two bounds, and list those in the bounds."""
-    bits, energies, counts, codes = line
+    bits, energies, counts, position = line
     low, high, shift = bounds
-    for x in range(len(codes)):
+    for x in range(len(position)):
         b = bits[x] >> shift
-        if b < low or b > high or codes[x] == 0:
+        if b < low or b > high or position[x] == 0:
             continue
         if low < b < high:
             _accumulate(energies[x], counts[x], g, mu, totals)
         else:
-            near[0][seen], near[1][seen], near[2][seen] = bits[x], energies[x], counts[x]
-            seen += 1
-    return seen
+            near[0][found], near[1][found], near[2][found] = bits[x], energies[x], counts[x]
+            found += 1
+    return found
 
 
 @compiled
@@ -333,11 +342,11 @@ def _accumulate(energy, count, g, mu, totals):
 
 @compiled
 def _add_slopes(line, rank, ties, g, mu, weights, out):
-    bits, energies, counts, codes = line
+    bits, energies, counts, position = line
     factors, quotients = weights
     bound = _VANISHED ** (1 / mu)
-    for x in range(len(codes)):
-        if bits[x] < rank[0] or bits[x] > rank[1] or codes[x] == 0 or not _is_chosen(bits[x], rank, ties):
+    for x in range(len(position)):
+        if bits[x] < rank[0] or bits[x] > rank[1] or position[x] == 0 or not _is_chosen(bits[x], rank, ties):
             continue
         slope = 0.0
         for tau in range(len(factors)):

@@ -6,12 +6,14 @@ number of those two that take part, the cost is sum c |W|^q, and its gradient G 
 q c |W|^(q-1) sign(W). The cost is homogeneous of degree q, thus <D, G> / q: no other sum is needed.
 
 A job is a strip of rows of one image with all its classes, so that the way back through softmax, p (G - <p, G>), is
-part of it and the gradient can replace p. The rows that neighbouring strips share are copied before the start. The
-extra memory is one tensor like the logits, and the gradient of one strip a thread.
+part of it and the gradient can replace p. The rows that neighboring strips share are copied before the start. The
+extra memory is the gradient of one strip a thread.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, A axes, R rows of a strip, T threads, r radius, q
 reach of a window (its taps - 1).
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,32 +21,28 @@ from torch import Tensor
 
 from epl_d2.compilation import compiled
 
-from .strips import add, clear, copy, encode, field_sums, fill_margins, fold_margins, geometry, strip_rows
+from .strips import add, clear, copy, field_sums, fill_margins, fold_margins, geometry, strip_rows
 from .threads import count_threads, run_jobs
 
 
-def point_loss_and_gradient(
-    logits: Tensor,
-    labels: Tensor,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    norm: str,
-    ignore_value: int,
-    need_gradient: bool = True,
-) -> tuple[Tensor, Tensor | None]:
-    """Value and gradient by the logits ``[N, K, H, W]`` of `reference.point_loss`, in its precision."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    n, k, h, w = logits.shape
-    codes = encode(labels, k, ignore_value)
-    count = int(codes.count_nonzero())
-    if count == 0:
-        return logits.new_zeros((), dtype=dtype), torch.zeros_like(logits) if need_gradient else None
-    p = logits.softmax(dim=1, dtype=dtype).contiguous()
+def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: Any, need_gradient: bool) -> Tensor:
+    """Value of `reference.point_loss`; its gradient by the logits replaces ``p`` if wanted.
 
-    radius, box = kernel_size // 2, convolution == "standard"
-    axes, origins, taps = geometry(radius, splitter, box)
-    power = 1 if norm == "l1" else 2
+    Args:
+        p: probabilities as rays see them, ``[N, K, H, W]``, contiguous.
+        seen, position: class + 1 of a pixel, or 0 where a ray finds none, or where it is no position, ``[N, H, W]``.
+        term: a `PointTerm`.
+        need_gradient: whether ``p`` is replaced.
+    """
+    n, k, h, w = p.shape
+    count = np.count_nonzero(position)
+    if count == 0:
+        if need_gradient:
+            p.zero_()
+        return p.new_zeros(())
+    radius, box = term.kernel_size // 2, term.convolution == "standard"
+    axes, origins, taps = geometry(radius, term.splitter, box)
+    power = 1 if term.norm == "l1" else 2
     unit = (radius + 1) / taps**2 if box else 1.0
     scale = -power * unit**power / (count * k * origins.shape[0] * origins.shape[1])
 
@@ -55,29 +53,28 @@ def point_loss_and_gradient(
     edges = p.index_select(2, shared.clamp(0, h - 1).flatten())
     jobs = n * len(tops)
     threads = count_threads(jobs)
-    strips = p.new_zeros(threads, 7 + len(axes), (rows + 2 * (reach + radius)) * pitch + 2 * taps)
-    gradients = p.new_empty(threads, k + 2, rows, w)
+    strips = p.new_zeros(threads, 7 + len(axes), (rows + 2 * (reach + radius)) * pitch + 2 * taps).numpy()
+    gradients = p.new_empty(threads, k + 2, rows, w).numpy()
     values = np.zeros(jobs)
-    tensors = (tensor.numpy() for tensor in (p, edges, codes, strips, gradients))
-    scale = strips.numpy().dtype.type(scale)
-    run_jobs(_sweep, jobs, *tensors, values, axes, origins, taps, power, scale, rows, need_gradient)
-    return torch.tensor(-values.sum() / power, dtype=dtype), p.to(logits.dtype) if need_gradient else None
+    arrays = p.numpy(), edges.numpy(), (seen, position), strips, gradients, values, (axes, origins, taps)
+    run_jobs(_sweep, jobs, *arrays, power, strips.dtype.type(scale), rows, need_gradient)
+    return torch.tensor(-values.sum() / power, dtype=p.dtype)
 
 
 @compiled
-def _sweep(
-    slot, job, p, edges, codes, strips, gradients, values, axes, origins, taps, power, scale, rows, need_gradient
-):
+def _sweep(slot, job, p, edges, target, strips, gradients, values, windows, power, scale, rows, need_gradient):
     """Add up the cost of one strip, and replace p by the gradient there.
 
     Args:
         p: ``[N, K, H, W]``. edges: the q rows above and the q rows below each strip, ``[N, K, strips * 2 q, W]``.
-        codes: ``[N, H, W]``, class + 1, or 0 for pixels that take no part.
+        target: seen and position, see `value_and_gradient`.
         strips, gradients: scratch, ``[T, 7 + A, ...]`` and ``[T, K + 2, R, W]``; the former zeros.
         values: <D, G> of each job.
-        axes, origins, taps: see `strips.geometry`.
+        windows: see `strips.geometry`.
         scale: factor of the gradient by D; negative, to make it the gradient by p.
     """
+    seen, position = target
+    axes, origins, taps = windows
     classes, height, width = p.shape[1:]
     box = origins.shape[1] == 1
     reach = taps - 1
@@ -88,13 +85,13 @@ def _sweep(
     deep = min(rows, height - top)
     above = radius if top == 0 else 0
     below = radius if top + deep == height else 0
-    own, codes = strips[slot], codes[image]
+    own, seen = strips[slot], seen[image]
     residual, field, slope, total = own[0], own[1], own[2], own[3]
-    spares = own[4], own[5], own[6]
+    spares, weights = (own[4], own[5], own[6]), own[7:]
     origin = taps + (reach + radius) * pitch  # of the row ``top`` in ``slope``
     clear(slope)
     for a in range(len(axes)):
-        _weigh(codes, origins[a], top - reach, deep + reach, radius, scale, own[7 + a])
+        _weigh(position[image], origins[a], top - reach, deep + reach, radius, scale, weights[a])
 
     gradient, dot, inner = gradients[slot], gradients[slot, classes], gradients[slot, classes + 1]
     for i in range(deep):
@@ -110,7 +107,7 @@ def _sweep(
             elif i >= reach + deep:
                 near = edge[i - deep]
             row = residual[i * pitch : (i + 1) * pitch]
-            _subtract(codes[y], k + 1, near, row[radius : radius + width])
+            _subtract(seen[y], k + 1, near, row[radius : radius + width])
             fill_margins(row, radius, width, True)
 
         clear(total)
@@ -119,7 +116,7 @@ def _sweep(
             skipped = 0 if down else reach
             number = (deep + reach - skipped) * pitch
             field_sums(residual[skipped * pitch :], number // pitch, pitch, axes[a], taps, box, field, spares)
-            weight = own[7 + a, skipped * pitch :]
+            weight = weights[a, skipped * pitch :]
             _differentiate(field, weight, number, power, slope[origin + (skipped - reach) * pitch :])
             higher, lower = (above, below) if down else (0, 0)
             if not down:
@@ -151,13 +148,13 @@ def _sweep(
     if need_gradient:
         for k in range(classes):
             for i in range(deep):
-                _through_softmax(p[image, k, top + i], gradient[k, i], inner[i], codes[top + i])
+                _through_softmax(p[image, k, top + i], gradient[k, i], inner[i], seen[top + i])
 
 
 @compiled
-def _weigh(codes, origins, first, number, radius, scale, out):
-    """``scale`` times how many pixels that take part have each window as their ray; ``first``: row of windows."""
-    height, width = codes.shape
+def _weigh(position, origins, first, number, radius, scale, out):
+    """``scale`` times how many positions have each window as their ray; ``first``: row of windows."""
+    height, width = position.shape
     pitch = width + 2 * radius
     clear(out)
     for i in range(number):
@@ -165,16 +162,16 @@ def _weigh(codes, origins, first, number, radius, scale, out):
             y = first + i - origins[d, 0]
             if 0 <= y < height:
                 start = i * pitch + radius + origins[d, 1]
-                row, here = out[start : start + width], codes[y]
+                row, here = out[start : start + width], position[y]
                 for x in range(width):
                     row[x] += scale if here[x] else 0 * scale
 
 
 @compiled
-def _subtract(codes, code, p, out):
+def _subtract(seen, label, p, out):
     for x in range(len(out)):
-        y = p[x] * 0 if codes[x] != code else p[x] * 0 + 1
-        out[x] = y - p[x] if codes[x] else 0
+        y = p[x] * 0 if seen[x] != label else p[x] * 0 + 1
+        out[x] = y - p[x] if seen[x] else 0
 
 
 @compiled
@@ -194,7 +191,7 @@ def _multiply_add(total, first, second):
 
 
 @compiled
-def _through_softmax(p, gradient, inner, codes):
-    """Replace p by p (G - <p, G>), or 0 where no part is taken."""
+def _through_softmax(p, gradient, inner, seen):
+    """Replace p by p (G - <p, G>), or 0 where no ray sees it."""
     for x in range(len(p)):
-        p[x] = p[x] * (gradient[x] - inner[x]) if codes[x] else 0
+        p[x] = p[x] * (gradient[x] - inner[x]) if seen[x] else 0

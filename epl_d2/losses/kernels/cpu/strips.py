@@ -8,8 +8,6 @@ Shape shorthand in this module: H x W pixels, r radius.
 """
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from epl_d2.compilation import compiled
 
@@ -139,9 +137,3 @@ def geometry(radius: int, splitter: str, box: bool) -> tuple[np.ndarray, np.ndar
 def strip_rows(pitch: int, taps: int, height: int) -> int:
     """Rows of a strip: few enough for the cache, but many compared with those that two strips share."""
     return min(max(4 * (taps - 1), 8, STRIP_SIZE // pitch), max(1, height))
-
-
-def encode(labels: Tensor, classes: int, ignore_value: int) -> Tensor:
-    """Class + 1 of each pixel, or 0 where it takes no part, in the smallest type that the kernels take."""
-    codes = torch.where(labels != ignore_value, labels.long() + 1, 0)
-    return codes.to(torch.uint8 if classes < 255 else torch.int32)

@@ -1,12 +1,15 @@
 """The line loss in fused Triton kernels, for CUDA.
 
-The forward pass reads the logits of the classes that occur for the statistics of the softmax, three times (five with
-ties) to find the lines of the prediction, and once for the sums over them. The backward pass reads them once more.
+The forward pass reads the logits of the classes that occur three times (five with ties) to find the lines of the
+prediction, and once for the sums over them. The backward pass reads them once more.
 
 Shape shorthand in this module: N images, K classes, S directions, H x W pixels, R = kernel_size // 2 lines.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -15,64 +18,57 @@ from torch import Tensor
 
 from . import windows as common
 from .select import is_chosen, select
-from .windows import collect, fill, is_valid, probability, softmax_slopes, step_of, target_window, window
+from .windows import Statistics, collect, fill, is_position, probability, softmax_slopes, step_of, target_window, window
 
 
-def value(
-    logits: Tensor, labels: Tensor, kernel_size: int, splitter: str, mu: int, formulation: str, ignore_value: int
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Value of `reference.line_loss` with rays as kernels, and what `gradient` needs besides the logits.
+def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Value of `reference.line_loss` with rays as kernels, and what `gradient` needs besides.
 
     Args:
-        logits: ``[N, K, H, W]``, contiguous, float16, bfloat16 or float32.
-        labels: ``[N, H, W]``, contiguous, signed integers or uint8.
-        kernel_size, splitter, mu, formulation, ignore_value: as in `epl_d2.losses.line_loss`, kernel_size < 31.
+        logits: ``[N, K, H, W]``, contiguous, float16, bfloat16 or float32, as the rays see them.
+        found: their statistics.
+        term: a `LineTerm` with a kernel size below 31.
     """
     n, k, h, w = logits.shape
-    radius = kernel_size // 2
-    official = formulation == "official"
-    found = common.statistics(logits, labels, ignore_value)
-    chosen = select(logits, found, radius, splitter, official)
+    radius = term.kernel_size // 2
+    official = term.formulation == "official"
+    chosen = select(logits, found, radius, term.splitter, official)
     grid, across, scratch = common.window_tiles(logits, radius)
-    first, axes = common.AXES[splitter]
+    first, axes = common.AXES[term.splitter]
     # For each row and line: sum of h, and of g (h - what h is elsewhere), over the chosen pixels of a tile.
     parts = torch.zeros((n, k, 2 * axes, radius, 2, grid[0]), dtype=torch.float32, device=logits.device)
-    tensors = (logits, found.shift, found.scale, found.category, chosen.keys, chosen.places, scratch, parts)
+    tensors = (logits, found.shift, found.scale, found.seen, found.position, chosen.keys, chosen.places, scratch, parts)
     line_sums_kernel[grid](
-        *tensors, k, h, w, across, first, AXES=axes, R=radius, MU=mu, OFFICIAL=official, **common.tile_options()
+        *tensors, k, h, w, across, first, AXES=axes, R=radius, MU=term.mu, OFFICIAL=official, **common.tile_options()
     )
     sums = parts.sum(dim=-1, dtype=torch.float64)
     combine = _official if official else _contour
-    result, by_h, by_product = combine(sums[..., 0], sums[..., 1], chosen.target[..., 1 : radius + 1], found.counts, mu)
+    lines = chosen.target[..., 1 : radius + 1]
+    result, by_h, by_product = combine(sums[..., 0], sums[..., 1], lines, found.counts, term.mu)
     shape = (n, k, 2 * axes, radius)
     slopes = torch.stack((by_h.expand(shape), by_product.expand(shape)), dim=-1).float().contiguous()
-    return result.float(), (found.shift, found.scale, found.category, chosen.keys, chosen.places, slopes)
+    return result.float(), (chosen.keys, chosen.places, slopes)
 
 
-def gradient(
-    logits: Tensor,
-    saved: tuple[Tensor, ...],
-    slope: Tensor,
-    kernel_size: int,
-    splitter: str,
-    mu: int,
-    formulation: str,
-    _: int,
-) -> Tensor:
-    """Gradient by the logits, times ``slope`` (a scalar on the device)."""
+def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_output: Tensor, term: Any) -> Tensor:
+    """Gradient by the logits, times ``grad_output``."""
     k, h, w = logits.shape[1:]
-    radius = kernel_size // 2
+    radius = term.kernel_size // 2
     result, slopes = common.gradient_buffers(logits)
     grid, across, scratch, windows = common.pixel_tiles(logits, radius)
-    first, axes = common.AXES[splitter]
+    first, axes = common.AXES[term.splitter]
     line_gradient_kernel[grid](
         logits,
+        found.shift,
+        found.scale,
+        found.seen,
+        found.position,
         *saved,
         scratch,
         windows,
         slopes,
         result,
-        slope.float(),
+        grad_output.float(),
         k,
         h,
         w,
@@ -80,8 +76,8 @@ def gradient(
         first,
         AXES=axes,
         R=radius,
-        MU=mu,
-        OFFICIAL=formulation == "official",
+        MU=term.mu,
+        OFFICIAL=term.formulation == "official",
         **common.tile_options(),
     )
     return result
@@ -164,7 +160,8 @@ def line_sums_kernel(
     logits,
     shift,
     scale,
-    category,
+    seen,
+    position,
     keys,
     places,
     scratch,
@@ -192,7 +189,8 @@ def line_sums_kernel(
     scratch += (image * tiles + tile) * ROWS * COLUMNS
     shift += image * H * W
     scale += image * H * W
-    category += image * H * W
+    seen += image * H * W
+    position += image * H * W
     y0 = tile // across * BH - R
     x0 = tile % across * BW - R
     index = tl.arange(0, BH * BW)
@@ -205,7 +203,7 @@ def line_sums_kernel(
         row0 = (image * K + k) * 2 * AXES
         if tl.max(tl.load(keys + row0 * 2 + cut)) >= 0:
             plane = logits + (image * K + k) * H * W
-            fill(scratch, plane, shift, scale, category, k, y0, x0 - R, H, W, ROWS, COLUMNS, False, OFFICIAL, CHUNK)
+            fill(scratch, plane, shift, scale, seen, k, y0, x0 - R, H, W, ROWS, COLUMNS, False, OFFICIAL, CHUNK)
             for axis in range(first, first + AXES):
                 dy, dx = step_of(axis)
                 energy = window(scratch + i * COLUMNS + j + R, dy * COLUMNS + dx, everywhere, R)
@@ -213,9 +211,9 @@ def line_sums_kernel(
                 for side in range(2):
                     row = row0 + 2 * (axis - first) + side
                     chosen = is_chosen(key, place, keys, places, row)
-                    chosen &= is_valid(category, y0 + i + side * R * dy, x0 + j + side * R * dx, chosen, H, W)
+                    chosen &= is_position(position, y0 + i + side * R * dy, x0 + j + side * R * dx, chosen, H, W)
                     if tl.max(chosen.to(tl.int32)) > 0:
-                        hits = target_window(category, k, y0 + i, x0 + j, dy, dx, chosen, H, W, R, OFFICIAL)
+                        hits = target_window(seen, k, y0 + i, x0 + j, dy, dx, chosen, H, W, R, OFFICIAL)
                         for tau in range(1, R + 1):
                             h, _ = activation(energy, tau, MU, BOUND)
                             g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL)
@@ -234,7 +232,8 @@ def line_gradient_kernel(
     logits,
     shift,
     scale,
-    category,
+    seen,
+    position,
     keys,
     places,
     coefficients,
@@ -267,7 +266,8 @@ def line_gradient_kernel(
     windows += program * (BH + R) * (BW + R)
     shift += image * H * W
     scale += image * H * W
-    category += image * H * W
+    seen += image * H * W
+    position += image * H * W
     logits += image * K * H * W
     slopes += image * K * H * W
     gradient += image * K * H * W
@@ -285,7 +285,7 @@ def line_gradient_kernel(
         slope = tl.zeros((BH * BW,), tl.float32)
         if tl.max(tl.load(keys + row0 * 2 + cut)) >= 0:
             plane = logits + k * H * W
-            fill(scratch, plane, shift, scale, category, k, y0 - R, x0 - R, H, W, ROWS, COLUMNS, False, OFFICIAL, CHUNK)
+            fill(scratch, plane, shift, scale, seen, k, y0 - R, x0 - R, H, W, ROWS, COLUMNS, False, OFFICIAL, CHUNK)
             for axis in range(first, first + AXES):
                 dy, dx = step_of(axis)
                 # Windows towards the left that touch the tile start in it or to its right.
@@ -305,10 +305,10 @@ def line_gradient_kernel(
                     for side in range(2):
                         line = row0 + 2 * (axis - first) + side
                         chosen = is_chosen(key, place, keys, places, line)
-                        chosen = is_valid(category, y + side * R * dy, x + side * R * dx, mask & chosen, H, W)
+                        chosen = is_position(position, y + side * R * dy, x + side * R * dx, mask & chosen, H, W)
                         if tl.max(chosen.to(tl.int32)) > 0:
                             found = 1
-                            hits = target_window(category, k, y, x, dy, dx, chosen, H, W, R, OFFICIAL)
+                            hits = target_window(seen, k, y, x, dy, dx, chosen, H, W, R, OFFICIAL)
                             for tau in range(1, R + 1):
                                 _, by_energy = activation(energy, tau, MU, BOUND)
                                 g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL)

@@ -1,12 +1,15 @@
 """The point loss in fused Triton kernels, for CUDA.
 
-The forward pass reads the logits twice: for the statistics of the softmax and for the value. The backward pass reads
-them once more from memory and forms the gradient, already multiplied by the incoming slope.
+The forward pass reads the logits once, besides the statistics of the softmax. The backward pass reads them once more
+from memory and forms the gradient, already multiplied by the incoming one.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, R = kernel_size // 2.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -14,46 +17,41 @@ import triton.language as tl
 from torch import Tensor
 
 from . import windows as common
-from .windows import collect, fill, is_valid, probability, softmax_slopes, step_of, window
+from .windows import Statistics, collect, fill, is_position, probability, softmax_slopes, step_of, window
 
 
-def value(
-    logits: Tensor, labels: Tensor, kernel_size: int, splitter: str, norm: str, ignore_value: int
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Value of `reference.point_loss` with rays as kernels, and what `gradient` needs besides the logits.
+def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Value of `reference.point_loss` with rays as kernels, and what `gradient` needs besides.
 
     Args:
-        logits: ``[N, K, H, W]``, contiguous, float16, bfloat16 or float32.
-        labels: ``[N, H, W]``, contiguous, signed integers or uint8.
-        kernel_size, splitter, norm, ignore_value: as in `epl_d2.losses.point_loss`, kernel_size < 31.
+        logits: ``[N, K, H, W]``, contiguous, float16, bfloat16 or float32, as the rays see them.
+        found: their statistics.
+        term: a `PointTerm` with a kernel size below 31.
     """
     k, h, w = logits.shape[1:]
-    radius = kernel_size // 2
-    found = common.statistics(logits, labels, ignore_value)
+    radius = term.kernel_size // 2
     grid, across, scratch = common.window_tiles(logits, radius)
     parts = torch.empty(grid, dtype=torch.float64, device=logits.device)
-    first, axes = common.AXES[splitter]
-    tensors = (logits, found.shift, found.scale, found.category, scratch, parts)
+    first, axes = common.AXES[term.splitter]
+    tensors = (logits, found.shift, found.scale, found.seen, found.position, scratch, parts)
     point_value_kernel[grid](
-        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=norm == "l1", **common.tile_options()
+        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=term.norm == "l1", **common.tile_options()
     )
     factor = 1 / (found.counts.sum() * (2 * axes * k)).clamp(min=1).double()
-    return (parts.sum() * factor).float(), (found.shift, found.scale, found.category, factor)
+    return (parts.sum() * factor).float(), (factor,)
 
 
-def gradient(
-    logits: Tensor, saved: tuple[Tensor, ...], slope: Tensor, kernel_size: int, splitter: str, norm: str, _: int
-) -> Tensor:
-    """Gradient by the logits, times ``slope`` (a scalar on the device)."""
+def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_output: Tensor, term: Any) -> Tensor:
+    """Gradient by the logits, times ``grad_output``."""
     k, h, w = logits.shape[1:]
-    radius = kernel_size // 2
-    shift, scale, category, factor = saved
+    radius = term.kernel_size // 2
+    factor = (grad_output * saved[0]).float()
     result, slopes = common.gradient_buffers(logits)
     grid, across, scratch, windows = common.pixel_tiles(logits, radius)
-    first, axes = common.AXES[splitter]
-    tensors = (logits, shift, scale, category, scratch, windows, slopes, result, (slope * factor).float())
+    first, axes = common.AXES[term.splitter]
+    tensors = (logits, found.shift, found.scale, found.seen, found.position, scratch, windows, slopes, result, factor)
     point_gradient_kernel[grid](
-        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=norm == "l1", **common.tile_options()
+        *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=term.norm == "l1", **common.tile_options()
     )
     return result
 
@@ -63,7 +61,8 @@ def point_value_kernel(
     logits,
     shift,
     scale,
-    category,
+    seen,
+    position,
     scratch,
     parts,
     K,
@@ -86,7 +85,8 @@ def point_value_kernel(
     scratch += (image * tl.num_programs(0) + tile) * ROWS * COLUMNS
     shift += image * H * W
     scale += image * H * W
-    category += image * H * W
+    seen += image * H * W
+    position += image * H * W
     y0 = tile // across * BH - R
     x0 = tile % across * BW - R
     index = tl.arange(0, BH * BW)
@@ -96,13 +96,13 @@ def point_value_kernel(
     total = tl.zeros((), tl.float64)
     for k in range(K):
         plane = logits + (image * K + k) * H * W
-        fill(scratch, plane, shift, scale, category, k, y0, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
+        fill(scratch, plane, shift, scale, seen, k, y0, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
         cost = tl.zeros((BH * BW,), tl.float32)
         for axis in range(first, first + AXES):
             dy, dx = step_of(axis)
             residual = window(scratch + i * COLUMNS + j + R, dy * COLUMNS + dx, everywhere, R)
-            origins = is_valid(category, y0 + i, x0 + j, everywhere, H, W).to(tl.float32)
-            origins += is_valid(category, y0 + i + R * dy, x0 + j + R * dx, everywhere, H, W).to(tl.float32)
+            origins = is_position(position, y0 + i, x0 + j, everywhere, H, W).to(tl.float32)
+            origins += is_position(position, y0 + i + R * dy, x0 + j + R * dx, everywhere, H, W).to(tl.float32)
             # Not a product: windows that do not count may lie behind what is known here.
             if L1:
                 cost += tl.where(origins > 0, tl.abs(residual) * origins, 0.0)
@@ -117,7 +117,8 @@ def point_gradient_kernel(
     logits,
     shift,
     scale,
-    category,
+    seen,
+    position,
     scratch,
     windows,
     slopes,
@@ -145,7 +146,8 @@ def point_gradient_kernel(
     windows += program * (BH + R) * (BW + R)
     shift += image * H * W
     scale += image * H * W
-    category += image * H * W
+    seen += image * H * W
+    position += image * H * W
     logits += image * K * H * W
     slopes += image * K * H * W
     gradient += image * K * H * W
@@ -159,7 +161,7 @@ def point_gradient_kernel(
     inner = tl.zeros((BH * BW,), tl.float32)
     for k in range(K):
         plane = logits + k * H * W
-        fill(scratch, plane, shift, scale, category, k, y0 - R, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
+        fill(scratch, plane, shift, scale, seen, k, y0 - R, x0 - R, H, W, ROWS, COLUMNS, True, False, CHUNK)
         slope = tl.zeros((BH * BW,), tl.float32)
         for axis in range(first, first + AXES):
             dy, dx = step_of(axis)
@@ -173,8 +175,8 @@ def point_gradient_kernel(
                 y = y0 - R + row
                 x = x0 - R + column
                 residual = window(scratch + row * COLUMNS + column, dy * COLUMNS + dx, mask, R)
-                origins = is_valid(category, y, x, mask, H, W).to(tl.float32)
-                origins += is_valid(category, y + R * dy, x + R * dx, mask, H, W).to(tl.float32)
+                origins = is_position(position, y, x, mask, H, W).to(tl.float32)
+                origins += is_position(position, y + R * dy, x + R * dx, mask, H, W).to(tl.float32)
                 sign = tl.where(residual > 0, 1.0, tl.where(residual < 0, -1.0, 0.0))
                 change = sign if L1 else 2 * residual
                 tl.store(windows + at, tl.where(origins > 0, change * origins, 0.0), mask=mask)

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import windows as common
-from .windows import Statistics, fill, is_valid, step_of, target_window, window
+from .windows import Statistics, fill, is_position, step_of, target_window, window
 
 # Bits found by each level, energy first, place last: 11 + 10 + 10 each.
 _ENERGY_BINS, _BINS = 2048, 1024
@@ -36,7 +36,7 @@ class Selection:
     """The windows on the lines of the prediction: those from one cut on and before the other.
 
     Attributes:
-        target: how many valid pixels have the target energy e, ``[N, K, S, 16]``, int32; 0 for absent classes.
+        target: how many positions have the target energy e, ``[N, K, S, 16]``, int32; 0 for absent classes.
         keys: bits of the energy at the two cuts, ``[N, K, S, 2]``, int32; -1 for rows without a line.
         places: of the windows with this energy, the place of the first that lies behind the cut, ``[N, K, S, 2]``;
             -1 if all do.
@@ -64,7 +64,8 @@ def select(logits: Tensor, found: Statistics, radius: int, splitter: str, zero: 
             logits,
             found.shift,
             found.scale,
-            found.category,
+            found.seen,
+            found.position,
             found.counts,
             scratch,
             target,
@@ -105,7 +106,8 @@ def count_kernel(
     logits,
     shift,
     scale,
-    category,
+    seen,
+    position,
     present,
     scratch,
     target,
@@ -138,7 +140,8 @@ def count_kernel(
     scratch += (image * tl.num_programs(0) + tile) * ROWS * COLUMNS
     shift += image * H * W
     scale += image * H * W
-    category += image * H * W
+    seen += image * H * W
+    position += image * H * W
     y0 = tile // across * BH - R
     x0 = tile % across * BW - R
     index = tl.arange(0, BH * BW)
@@ -157,16 +160,16 @@ def count_kernel(
             wanted = tl.max(tl.load(places + row0 * 2 + cut)) >= 0
         if wanted:
             plane = logits + (image * K + k) * H * W
-            fill(scratch, plane, shift, scale, category, k, y0, x0 - R, H, W, ROWS, COLUMNS, False, ZERO, CHUNK)
+            fill(scratch, plane, shift, scale, seen, k, y0, x0 - R, H, W, ROWS, COLUMNS, False, ZERO, CHUNK)
             for axis in range(first, first + AXES):
                 dy, dx = step_of(axis)
                 energy = window(scratch + i * COLUMNS + j + R, dy * COLUMNS + dx, everywhere, R)
                 key = energy.to(tl.int32, bitcast=True)
                 if LEVEL == 0:
-                    hits = target_window(category, k, y0 + i, x0 + j, dy, dx, everywhere, H, W, R, ZERO)
+                    hits = target_window(seen, k, y0 + i, x0 + j, dy, dx, everywhere, H, W, R, ZERO)
                 for side in range(2):
                     row = row0 + 2 * (axis - first) + side
-                    valid = is_valid(category, y0 + i + side * R * dy, x0 + j + side * R * dx, everywhere, H, W)
+                    valid = is_position(position, y0 + i + side * R * dy, x0 + j + side * R * dx, everywhere, H, W)
                     if LEVEL == 0:
                         number = tl.histogram(hits, TARGET_BINS, mask=valid)
                         at = target + row * TARGET_BINS + tl.arange(0, TARGET_BINS)

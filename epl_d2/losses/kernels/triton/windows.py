@@ -10,12 +10,15 @@ Shape shorthand in this module: K classes, H x W pixels, R = kernel_size // 2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ...target import Target
 
 # Rows and columns of a tile; pixels of the surroundings treated at once, and of the statistics; warps of a program.
 TILE = (16, 128)
@@ -27,42 +30,40 @@ _PIXELS = 256
 AXES = {"A": (0, 2), "B": (2, 2), "C": (0, 4)}
 
 
-@dataclass
-class Statistics:
-    """What a softmax needs besides the logits: p = exp(logit - shift) * scale.
+class Statistics(NamedTuple):
+    """What a softmax needs besides the logits, p = exp(logit - shift) * scale, and the target.
 
     Attributes:
         shift: maximum of the logits of a pixel, ``[N, H, W]``, float32.
-        scale: 1 / sum of exp(logit - shift), 0 for an ignored pixel, ``[N, H, W]``, float32.
-        category: class of a pixel, -1 if ignored, ``[N, H, W]``, int32.
-        counts: pixels of each class in each image, ``[N, K]``, int32.
+        scale: 1 / sum of exp(logit - shift), 0 for a pixel that no ray sees, ``[N, H, W]``, float32.
+        seen: class that a ray sees at a pixel, -1 for none, ``[N, H, W]``, int32.
+        position: the same, but -1 where a pixel is no position.
+        counts: positions of each class in each image, ``[N, K]``, int32.
     """
 
     shift: Tensor
     scale: Tensor
-    category: Tensor
+    seen: Tensor
+    position: Tensor
     counts: Tensor
 
 
-def statistics(logits: Tensor, labels: Tensor, ignore_value: int) -> Statistics:
-    """Softmax statistics of contiguous logits ``[N, K, H, W]`` with labels ``[N, H, W]``."""
+def statistics(logits: Tensor, target: Target) -> Statistics:
+    """Softmax statistics of contiguous logits ``[N, K, H, W]``, gathered as the target says."""
     n, k, h, w = logits.shape
-    shift, scale = (torch.empty(labels.shape, dtype=torch.float32, device=logits.device) for _ in range(2))
-    category = torch.empty(labels.shape, dtype=torch.int32, device=logits.device)
+    shift, scale = (torch.empty((n, h, w), dtype=torch.float32, device=logits.device) for _ in range(2))
+    seen = target.seen.int().contiguous()
+    position = seen if target.position is target.seen else target.position.int().contiguous()
     counts = torch.zeros((n, k), dtype=torch.int32, device=logits.device)
     grid = (triton.cdiv(h * w, _PIXELS), n)
     bins = max(2, triton.next_power_of_2(k))
-    statistics_kernel[grid](
-        logits, labels, shift, scale, category, counts, k, h * w, ignore_value, BINS=bins, BLOCK=_PIXELS
-    )
-    return Statistics(shift, scale, category, counts)
+    statistics_kernel[grid](logits, shift, scale, seen, position, counts, k, h * w, BINS=bins, BLOCK=_PIXELS)
+    return Statistics(shift, scale, seen, position, counts)
 
 
 @triton.jit
-def statistics_kernel(
-    logits, labels, shift, scale, category, counts, K, pixels, ignore_value, BINS: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Fill the fields of `Statistics`; a program takes BLOCK pixels of an image."""
+def statistics_kernel(logits, shift, scale, seen, position, counts, K, pixels, BINS: tl.constexpr, BLOCK: tl.constexpr):
+    """Fill shift, scale and counts of `Statistics`; a program takes BLOCK pixels of an image."""
     image = tl.program_id(1)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < pixels
@@ -74,20 +75,18 @@ def statistics_kernel(
         higher = tl.maximum(top, x)
         total = total * tl.exp(top - higher) + tl.exp(x - higher)
         top = higher
-    label = tl.load(labels + image * pixels + place, mask=inside, other=0).to(tl.int64)
-    valid = inside & (label != ignore_value)
+    visible = tl.load(seen + image * pixels + place, mask=inside, other=-1) >= 0
     tl.store(shift + image * pixels + place, top, mask=inside)
-    tl.store(scale + image * pixels + place, tl.where(valid, tl.div_rn(1.0, total), 0.0), mask=inside)
-    kind = tl.where(valid, label, -1).to(tl.int32)
-    tl.store(category + image * pixels + place, kind, mask=inside)
-    number = tl.histogram(tl.maximum(kind, 0), BINS, mask=valid)
+    tl.store(scale + image * pixels + place, tl.where(visible, tl.div_rn(1.0, total), 0.0), mask=inside)
+    label = tl.load(position + image * pixels + place, mask=inside, other=-1)
+    number = tl.histogram(tl.maximum(label, 0), BINS, mask=label >= 0)
     k = tl.arange(0, BINS)
     tl.atomic_add(counts + image * K + k, number, mask=(k < K) & (number > 0))
 
 
 @triton.jit
 def probability(logits, shift, scale, place, mask):
-    """Probabilities at ``place`` of one class of one image; 0 where ignored, whatever the logit."""
+    """Probabilities at ``place`` of one class of one image; 0 where no ray sees it, whatever the logit."""
     weight = tl.load(scale + place, mask=mask, other=0.0)
     x = tl.load(logits + place, mask=mask, other=0.0).to(tl.float32)
     top = tl.load(shift + place, mask=mask, other=0.0)
@@ -100,7 +99,7 @@ def fill(
     logits,
     shift,
     scale,
-    category,
+    seen,
     k,
     top,
     left,
@@ -128,7 +127,7 @@ def fill(
         place = tl.minimum(tl.maximum(y, 0), H - 1) * W + tl.minimum(tl.maximum(x, 0), W - 1)
         value = probability(logits, shift, scale, place, mask)
         if RESIDUAL:
-            value = (tl.load(category + place, mask=mask, other=-1) == k).to(tl.float32) - value
+            value = (tl.load(seen + place, mask=mask, other=-1) == k).to(tl.float32) - value
         tl.store(scratch + i, value, mask=i < ROWS * COLUMNS)
     tl.debug_barrier()
 
@@ -171,7 +170,7 @@ def window(pointer, step, mask, R: tl.constexpr):
 
 
 @triton.jit
-def target_window(category, k, y, x, dy, dx, mask, H, W, R: tl.constexpr, ZERO: tl.constexpr):
+def target_window(seen, k, y, x, dy, dx, mask, H, W, R: tl.constexpr, ZERO: tl.constexpr):
     """How many of the R + 1 pixels from (y, x) on along (dy, dx) are of class k."""
     total = tl.zeros_like(y)
     for t in range(R + 1):
@@ -181,15 +180,15 @@ def target_window(category, k, y, x, dy, dx, mask, H, W, R: tl.constexpr, ZERO: 
         if ZERO:
             inside = mask & (row >= 0) & (row < H) & (column >= 0) & (column < W)
         place = tl.minimum(tl.maximum(row, 0), H - 1) * W + tl.minimum(tl.maximum(column, 0), W - 1)
-        total += (tl.load(category + place, mask=inside, other=-1) == k).to(tl.int32)
+        total += (tl.load(seen + place, mask=inside, other=-1) == k).to(tl.int32)
     return total
 
 
 @triton.jit
-def is_valid(category, y, x, mask, H, W):
-    """Whether (y, x) lies in the image and is not ignored."""
+def is_position(position, y, x, mask, H, W):
+    """Whether (y, x) lies in the image and takes part."""
     inside = mask & (y >= 0) & (y < H) & (x >= 0) & (x < W)
-    return tl.load(category + y * W + x, mask=inside, other=-1) >= 0
+    return tl.load(position + y * W + x, mask=inside, other=-1) >= 0
 
 
 @triton.jit

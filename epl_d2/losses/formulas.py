@@ -1,0 +1,104 @@
+"""What both losses are made of, in readable differentiable PyTorch.
+
+Sums over pixels are taken in float64: terms cancel, and float32 sums would cost four digits.
+
+Shape shorthand in this module: N images, K classes, S directions, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .target import Target
+
+
+def fields(logits: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+    """Target y and probabilities p as rays see them, ``[N, K, H, W]``, and the positions, bool ``[N, 1, H, W]``.
+
+    Half precision becomes float32; float64 stays. What is ignored may hold anything, NaN as well.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    position, seen = (target.position >= 0).unsqueeze(1), (target.seen >= 0).unsqueeze(1)
+    y = F.one_hot(target.seen.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype) * seen
+    p = torch.where(position, logits, 0).softmax(dim=1)
+    if target.fill is not None:
+        p = target.fill.gather(p)
+    return y, torch.where(seen, p, 0), position
+
+
+def point_sums(residual: Tensor, position: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """Sum of |E(y) - E(p)|^q over the positions of ``[N, S, K, H, W]``, in float64, and how many terms it has."""
+    cost = (residual.abs() if norm == "l1" else residual.square()) * position.unsqueeze(1)
+    return cost.sum(dtype=torch.float64), position.sum() * (residual.shape[1] * residual.shape[2])
+
+
+def predicted_region(energy_y: Tensor, energy_p: Tensor, position: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Line regions of the target and of the prediction (Algorithm 1, lines 3 to 8).
+
+    The target's is where 1 <= E(y) < r + 1. The prediction's has as many pixels in each (image, direction, class)
+    row: those whose rank in E(p) lies in [#{E(y) < 1}, #{E(y) < r + 1}). Equal energies rank in the order of pixels.
+
+    Args:
+        energy_y, energy_p: ``[N, S, K, H, W]``.
+        position: ``[N, 1, H, W]``, pixels that take part.
+        radius: r.
+
+    Returns:
+        Two boolean tensors ``[N, S, K, H, W]``.
+    """
+    position = position.unsqueeze(1).expand_as(energy_y)
+    first = ((energy_y < 1) & position).flatten(-2).sum(-1, keepdim=True)
+    last = ((energy_y < radius + 1) & position).flatten(-2).sum(-1, keepdim=True)
+    order = energy_p.detach().masked_fill(~position, torch.inf).flatten(-2).sort(dim=-1, stable=True).indices
+    rank = torch.arange(order.shape[-1], device=order.device)
+    chosen = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, (rank >= first) & (rank < last))
+    return (energy_y >= 1) & (energy_y < radius + 1) & position, chosen.view_as(energy_p)
+
+
+def line_sums(
+    energy_y: Tensor, energy_p: Tensor, position: Tensor, radius: int, mu: int, formulation: str
+) -> tuple[Tensor, Tensor]:
+    """Sum of the distances between the lines of ``[N, S, K, H, W]``, in float64, and what to divide it by.
+
+    Official: a term for each direction and line, divided by the directions. Contour: a term for each direction, line
+    and (image, class) row that has the line, divided by their number.
+    """
+    official = formulation == "official"
+    target, predicted = predicted_region(energy_y, energy_p, position, radius)
+    t = torch.where(target, energy_y, 0.0)
+    q = torch.where(predicted, energy_p, 0.0)
+    if official:
+        domain_t = domain_q = position.unsqueeze(1).expand_as(t)
+        pooled = (0, 2, 3, 4)
+    else:
+        domain_t, domain_q = target, predicted
+        pooled = (3, 4)
+    total = energy_p[..., :0].sum(dtype=torch.float64)
+    terms = torch.zeros((), dtype=torch.long, device=energy_p.device)
+    for tau in range(1, radius + 1):
+        g = activation(t, tau, mu) * domain_t
+        h = activation(q, tau, mu) * domain_q
+        sum_g, sum_h, sum_gg, sum_gh = (x.sum(pooled, dtype=torch.float64) for x in (g, h, g * g, g * h))
+        present = (target & ((energy_y - tau).abs() <= 0.5)).flatten(-2).any(-1)
+        if official:
+            present = present.any(2).any(0)
+            similarity = 2 * (sum_gh + 1) * sum_g / ((sum_g + sum_h + 1) * torch.where(present, sum_gg, 1.0))
+        else:
+            quotient = 2 * sum_gh * sum_g / torch.where(present, sum_gg * (sum_g + sum_h), 1.0)
+            similarity = quotient.clamp(max=1)
+        total = total + torch.where(present, 1 - similarity, 0.0).sum()
+        terms = terms + present.sum()
+    if official:
+        terms = torch.full_like(terms, energy_y.shape[1])
+    return total, terms
+
+
+def activation(energy: Tensor, tau: int, mu: int) -> Tensor:
+    """exp(-(E - tau)^mu), with the distance bounded where the result has long become 0."""
+    bound = 1000.0 ** (1 / mu)
+    return torch.exp(-((energy - tau).clamp(-bound, bound) ** mu))

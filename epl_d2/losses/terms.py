@@ -1,0 +1,53 @@
+"""The one way from logits and labels to the losses: check, decide what rays see, choose the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .arguments import IGNORE_MODES, REDUCTIONS, check_choice, check_field, check_inputs, check_labels
+from .target import make_target
+
+if TYPE_CHECKING:
+    from .line import LineTerm
+    from .point import PointTerm
+
+
+def evaluate_terms(
+    logits: Tensor, labels: Tensor, terms: Sequence[PointTerm | LineTerm], ignore_value: int, ignore_mode: str
+) -> list[Tensor]:
+    """The value of each term, a scalar that is differentiable once by the logits.
+
+    Args:
+        logits: ``[N, K, H, W]``.
+        labels: ``[N, H, W]``.
+        terms: the losses with their settings.
+        ignore_value, ignore_mode: see `point_loss`.
+
+    Raises:
+        ValueError: labels or ``ignore_value`` do not fit the logits.
+    """
+    check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
+    labels = check_inputs(logits, labels, ignore_value)
+    reach = max(term.kernel_size // 2 for term in terms)
+    return kernels.evaluate(logits, make_target(labels, ignore_value, ignore_mode, reach), terms)
+
+
+def evaluate_term(
+    term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_value: int, ignore_mode: str, reduction: str
+) -> Tensor:
+    """The value of a term for the batch, a scalar ("mean"), or for each image alone, ``[N]`` ("none")."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    if reduction == "mean":
+        return evaluate_terms(logits, labels, [term], ignore_value, ignore_mode)[0]
+    check_field("logits", logits)
+    check_labels(labels)
+    values = [
+        evaluate_terms(logits[i : i + 1], labels[i : i + 1], [term], ignore_value, ignore_mode)[0]
+        for i in range(len(logits))
+    ]
+    return torch.stack(values) if values else logits.flatten().float()

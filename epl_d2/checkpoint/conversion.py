@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from epl_d2.files import write_whole
 
 from . import ccnet, drn, gscnn, jfzhang95, mapillary, nvidia, semseg, timm, torchvision
 from .state_dict import StateDict
@@ -82,16 +83,7 @@ def convert_state_dict(state_dict: StateDict, source: str, *, fpn: bool = False)
 
 def write_checkpoint(state_dict: StateDict, path: str | os.PathLike) -> None:
     """Write a checkpoint that `MODEL.WEIGHTS` takes. The file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    os.close(handle)
-    try:
-        torch.save({"model": state_dict, "__author__": "epl_d2"}, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: torch.save({"model": state_dict, "__author__": "epl_d2"}, file), durable=True)
 
 
 # What `tools/convert_checkpoint.py --from` takes: one module a project.

@@ -34,6 +34,22 @@ def test_names_of_a_distributed_model(tmp_path):
     assert same(target, source)
 
 
+def test_a_state_dict_itself():
+    source, target = model(), model()
+    load_weights(target, source.state_dict())
+    assert same(target, source)
+    with pytest.raises(ValueError, match="the state dict is no checkpoint of this model"):
+        load_weights(model(5), source.state_dict())
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    source = model()
+    source[0].weight.data[0] = torch.inf
+    torch.save(source.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model\.pth holds values that are not finite: 0\.weight"):
+        load_weights(model(), tmp_path / "model.pth")
+
+
 def test_pickles_of_the_model_zoo(tmp_path):
     source, target = model(), model()
     arrays = {name: value.numpy() for name, value in source.state_dict().items() if "tracked" not in name}

@@ -2,5 +2,6 @@
 
 from .conversion import SOURCES, convert_state_dict, write_checkpoint
 from .files import read_state_dict
+from .loading import load_weights
 
-__all__ = ["SOURCES", "convert_state_dict", "read_state_dict", "write_checkpoint"]
+__all__ = ["SOURCES", "convert_state_dict", "load_weights", "read_state_dict", "write_checkpoint"]

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from epl_d2.files import remove_stale_temporaries, whole_file
 
 from .files import check_finite, check_whole, read_checkpoint, save_tensors
-from .loading import check_fit, local_file
+from .loading import check_fit, convolutions_of, local_file, warn_of_other_convolutions
 from .state_dict import StateDict
 
 __all__ = ["BEST", "Checkpointer"]
@@ -43,7 +43,7 @@ class Checkpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data = {"model": self.model.state_dict()}
+        data = {"model": self.model.state_dict(), "convolutions": convolutions_of(self.model)}
         data |= {key: checkpointable.state_dict() for key, checkpointable in self.checkpointables.items()}
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
@@ -160,6 +160,7 @@ class Checkpointer(DetectionCheckpointer):
         except ValueError as error:
             raise ValueError(f"{self._file}: {error}") from error
         check_finite(given, self._file)
+        warn_of_other_convolutions(checkpoint, self.model, self._file)
         wanted = self.model.state_dict()
         if self._must_fit:
             check_fit(_without_module(given), wanted, self._file)

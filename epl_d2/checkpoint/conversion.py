@@ -19,7 +19,7 @@ def convert_state_dict(state_dict: StateDict, source: str, *, fpn: bool = False)
     """Rename the entries of `state_dict`.
 
     Args:
-        state_dict: a checkpoint of the project `source`.
+        state_dict: a checkpoint of the project `source`; names may begin with DataParallel's "module.".
         source: a key of `SOURCES`.
         fpn: the backbone stands within Detectron2's `FPN`, which calls it `bottom_up`.
 
@@ -28,7 +28,8 @@ def convert_state_dict(state_dict: StateDict, source: str, *, fpn: bool = False)
     """
     if source not in SOURCES:
         raise ValueError(f"source is {source!r}; it may be {', '.join(sorted(SOURCES))}")
-    converted = SOURCES[source](state_dict)
+    # As DataParallel and DistributedDataParallel call what they hold.
+    converted = SOURCES[source]({name.removeprefix("module."): tensor for name, tensor in state_dict.items()})
     if not fpn:
         return converted
     if others := [name for name in converted if not name.startswith("backbone.")]:

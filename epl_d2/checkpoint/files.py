@@ -17,7 +17,7 @@ from epl_d2.files import whole_file
 
 from .state_dict import StateDict
 
-__all__ = ["check_finite", "check_whole", "read_checkpoint", "read_state_dict", "save_tensors"]
+__all__ = ["check_finite", "check_whole", "read_checkpoint", "read_state_dict", "save_tensors", "tensors_of"]
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -57,7 +57,11 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
     Raises:
         FileNotFoundError, ValueError: as `read_checkpoint`; also where the file holds no tensors.
     """
-    content = read_checkpoint(path)
+    return tensors_of(read_checkpoint(path), path)
+
+
+def tensors_of(content: dict[str, Any], path: str | os.PathLike) -> StateDict:
+    """What `read_state_dict` gives of the content of `path`."""
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), dict):
             content = content[key]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from .files import check_finite, read_state_dict
+from .files import check_finite, read_checkpoint, tensors_of
 from .state_dict import StateDict
 
-__all__ = ["check_fit", "load_weights", "local_file"]
+__all__ = ["check_fit", "convolutions_of", "load_weights", "local_file", "warn_of_other_convolutions"]
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # entries that an error names
 
@@ -37,7 +42,10 @@ def load_weights(model: nn.Module, source: str | os.PathLike | Mapping[str, torc
     elif not os.fspath(source):
         raise ValueError("no weights are given: MODEL.WEIGHTS must name the checkpoint of a trained model")
     else:
-        given, name = read_state_dict(local_file(source)), os.fspath(source)
+        name = os.fspath(source)
+        content = read_checkpoint(local_file(source))
+        given = tensors_of(content, name)
+        warn_of_other_convolutions(content, model, name)
     if all(entry.startswith("module.") for entry in given):
         given = {entry.removeprefix("module."): tensor for entry, tensor in given.items()}
     check_fit(given, model.state_dict(), name)
@@ -51,6 +59,8 @@ def local_file(path: str | os.PathLike) -> str:
     Raises:
         FileNotFoundError: there is none, or it cannot be fetched; names the path and, as far as known, the reason.
     """
+    from detectron2.utils.file_io import PathManager  # state dicts and local files of other projects do without it
+
     path = os.fspath(path)
     try:
         local = PathManager.get_local_path(path)
@@ -70,8 +80,42 @@ def check_fit(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
             f"{path} is no checkpoint of this model: {len(problems)} entries differ (model: {len(wanted)}, checkpoint: "
-            f"{len(given)}). The first:\n  " + "\n  ".join(problems[:_SHOWN]) + more
+            f"{len(given)}). The first:\n  " + "\n  ".join(problems[:_SHOWN]) + more + _psa_hint(given, wanted)
         )
+
+
+def convolutions_of(model: nn.Module) -> dict[str, list[int]]:
+    """Stride and dilation of the convolutions, where one of them is not 1: a state dict does not tell."""
+    found = {name: [*m.stride, *m.dilation] for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    return {name: numbers for name, numbers in found.items() if set(numbers) != {1}}
+
+
+def warn_of_other_convolutions(content: Mapping[str, Any], model: nn.Module, path: str | os.PathLike) -> None:
+    """Say so where the checkpoint `content` of the file `path` tells of other strides or dilations than `model` has.
+
+    It fits nevertheless, as where a model is trained at output stride 16 and tested at 8.
+    """
+    theirs, ours = content.get("convolutions"), convolutions_of(model)
+    if not isinstance(theirs, dict):
+        return
+    others = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if others:
+        shown = "; ".join(f"{n}: model {ours.get(n, [1] * 4)}, checkpoint {theirs.get(n, [1] * 4)}" for n in others[:3])
+        logger.warning(
+            f"{path} was trained with other strides or dilations, and computes something else here, in {len(others)} "
+            f"convolutions ([stride, stride, dilation, dilation], {shown}); see the output stride in the config"
+        )
+
+
+def _psa_hint(given: StateDict, wanted: StateDict) -> str:
+    """The size of PSANet's masks in the checkpoint, if the model has another: its masks are channels of a layer."""
+    for name, tensor in given.items():
+        if re.fullmatch(r"sem_seg_head\.psa\.attention(_p)?\.3\.weight", name) and name in wanted:
+            entries, side = tensor.shape[0], math.isqrt(tensor.shape[0])
+            if entries != wanted[name].shape[0]:
+                size = f"[{side}, {side}]" if side**2 == entries else f"a height and a width with the product {entries}"
+                return f"\nIts masks have {entries} entries: set MODEL.PSA.MASK_SIZE to {size}"
+    return ""
 
 
 def _mismatches(given: StateDict, wanted: StateDict) -> list[str]:

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
+from epl_d2.files import usable_cores
 
 __all__ = ["check_datasets", "leave_process_group", "prepare_config", "read_config", "with_working_norms"]
 
@@ -38,9 +39,9 @@ def prepare_config(cfg: CfgNode) -> None:
         if cfg.SOLVER.AMP.ENABLED:
             logger.warning("SOLVER.AMP needs CUDA: training in float32")
             cfg.SOLVER.AMP.ENABLED = False
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Processes that each start a thread per core would wait for one another.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // comm.get_local_size()))
+            torch.set_num_threads(max(1, usable_cores() // comm.get_local_size()))
 
 
 def check_datasets(cfg: CfgNode, *, training: bool) -> None:

@@ -13,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 from epl_d2 import get_cfg
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.engine import Trainer, check_datasets, leave_process_group, prepare_config
+from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
 
 
 def setup(args):
@@ -24,7 +24,7 @@ def setup(args):
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="epl_d2")
     prepare_config(cfg)
     cfg.freeze()
-    check_datasets(cfg, training=not args.eval_only)
+    check_config(cfg, training=not args.eval_only)
     return cfg
 
 

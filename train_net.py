@@ -6,14 +6,14 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from epl_d2 import get_cfg
+from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.engine import Trainer, check_datasets, leave_process_group, prepare_config
+from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
 
 
 def setup(args):
@@ -24,7 +24,7 @@ def setup(args):
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="epl_d2")
     prepare_config(cfg)
     cfg.freeze()
-    check_datasets(cfg, training=not args.eval_only)
+    check_config(cfg, training=not args.eval_only)
     return cfg
 
 
@@ -32,9 +32,8 @@ def main(args):
     cfg = setup(args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-        resumed = args.resume and checkpointer.has_checkpoint()
-        load_weights(model, checkpointer.get_checkpoint_file() if resumed else cfg.MODEL.WEIGHTS)
+        found = Checkpointer(model, cfg.OUTPUT_DIR).get_checkpoint_file() if args.resume else ""
+        load_weights(model, found or cfg.MODEL.WEIGHTS)
         results = Trainer.test(cfg, model)
     else:
         trainer = Trainer(cfg)

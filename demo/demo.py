@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from epl_d2.data.datasets.layout import files_by_stem
 from epl_d2.data.label_io import read_image
-from epl_d2.evaluation.report import write_whole
+from epl_d2.files import write_whole
 from epl_d2.inference import Predictor, draw_labels
 from epl_d2.inference.overlap import WriteBehind, read_ahead
 from epl_d2.inference.video import VideoReader, VideoWriter

@@ -15,10 +15,10 @@ import argparse
 import itertools
 import sys
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.env import seed_all_rng
 
 from epl_d2.analysis.gradients import analyze_gradients
+from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.engine import Trainer, check_datasets, read_config
 from epl_d2.experiments.results import markdown_table
 
@@ -41,7 +41,7 @@ def main() -> int:
         check_datasets(cfg, training=True)
         seed_all_rng(cfg.SEED)
         model = Trainer.build_model(cfg)
-        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
         batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
         terms, pixels = analyze_gradients(model, batches, args.widths)
     except (OSError, ValueError) as error:

@@ -8,7 +8,6 @@ The exit code is 1 if an image cannot be used.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -20,6 +19,7 @@ from tqdm import tqdm
 import epl_d2  # noqa: F401  registers the data sets
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.label_check import describe, inspect_record, summarise
+from epl_d2.files import usable_cores
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="registered data set, e.g. camvid_sem_seg_train")
     parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set (docs/data.md)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="threads (default: %(default)s)")
     parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
     args = parser.parse_args()
     try:

@@ -33,6 +33,7 @@ import numpy as np
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image, read_label
 from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.files import write_whole
 from epl_d2.visualization import write_png
 from epl_d2.visualization.comparison import change_of_errors, comparison_sheet
 from epl_d2.visualization.ground_truth import read_ground_truth
@@ -210,14 +211,16 @@ def boundary_f(statistics: BoundaryStatistics) -> float:
 
 
 def write_ranking(path: Path, scores: list[Score]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    write_whole(path, lambda temporary: write_rows(temporary, scores))
+
+
+def write_rows(path: Path, scores: list[Score]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "image", "baseline_f", "epl_f", "change", "fixed_px", "introduced_px", "kept_px"])
         for place, score in enumerate(scores, start=1):
             measures = (f"{value:.6f}" for value in (score.baseline_f, score.epl_f, score.change))
             writer.writerow([place, score.files.name, *measures, score.fixed, score.introduced, score.kept])
-    temporary.replace(path)
 
 
 def draw(score: Score, dataset: DatasetMetadata, tolerance: int) -> np.ndarray:

@@ -1,13 +1,21 @@
 #!/usr/bin/env python
-"""Convert another project's checkpoint to one that MODEL.WEIGHTS takes.
+"""Convert another project's checkpoint to one that MODEL.WEIGHTS takes, and name the shipped configs that it fits.
 
 python tools/convert_checkpoint.py --from torchvision mobilenet_v2.pth weights/mobilenet_v2.pth
 """
 
 import argparse
 import sys
+from pathlib import Path
 
+import torch
+from detectron2.modeling import build_backbone, build_model
+
+from epl_d2 import get_cfg
 from epl_d2.checkpoint import SOURCES, convert_state_dict, read_state_dict, write_checkpoint
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+COUNTER = "num_batches_tracked"
 
 
 def main() -> int:
@@ -28,7 +36,34 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{args.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} values")
+    whole = any(name.startswith("sem_seg_head.") for name in converted)
+    fitting = fitting_configs(converted, args.source, whole=whole)
+    print(f"fits {'whole' if whole else 'the backbone of'}:", *fitting or ["no shipped config"], sep="\n  ")
     return 0
+
+
+def fitting_configs(state_dict: dict[str, torch.Tensor], source: str, *, whole: bool) -> list[str]:
+    """The shipped configs, without their _epl twins, whose model or, if not `whole`, backbone has these entries."""
+    fitting = []
+    for file in sorted(CONFIGS.glob("*/*.yaml")):
+        if file.parent.name == "grids" or file.stem.endswith("_epl"):
+            continue
+        cfg = get_cfg()
+        cfg.merge_from_file(str(file))
+        cfg.MODEL.DEVICE = "meta"
+        # Shapes don't show how MobileNetV2 pads, in which its two sources differ.
+        if (source == "torchvision") == cfg.MODEL.MOBILENETV2.PAD_BEFORE_EXPANSION and "mobilenet" in file.stem:
+            continue
+        with torch.device("meta"):
+            model = build_model(cfg) if whole else torch.nn.ModuleDict({"backbone": build_backbone(cfg)})
+        wanted = {n: s for n, s in shapes(model.state_dict()).items() if whole or "fpn_" not in n}
+        if wanted == shapes(state_dict):
+            fitting.append(str(file.relative_to(CONFIGS.parent)))
+    return fitting
+
+
+def shapes(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state_dict.items() if not name.endswith(COUNTER)}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from epl_d2.evaluation.prediction_folders import (
     find_predictions,
     find_targets,
     parse_widths,
-    usable_cores,
 )
 from epl_d2.evaluation.report import (
     check_report_widths,
@@ -40,6 +39,7 @@ from epl_d2.evaluation.report import (
     write_comparison,
     write_report,
 )
+from epl_d2.files import usable_cores
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

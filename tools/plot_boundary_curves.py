@@ -19,7 +19,8 @@ os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.evaluation.prediction_folders import distinct_names
-from epl_d2.evaluation.report import CURVES_FILE, write_whole
+from epl_d2.evaluation.report import CURVES_FILE
+from epl_d2.files import write_whole
 
 
 def read_record(path: Path) -> dict[str, Any]:

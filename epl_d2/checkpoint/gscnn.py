@@ -39,8 +39,8 @@ def convert(state_dict: StateDict) -> StateDict:
         ValueError: naming an entry that is of no such model.
     """
     complaint = "this is no state dict of GSCNN on WideResNet-38"
-    converted = rename_entries(state_dict, _rename, complaint, dropped=_UNUSED, prefix="module.")
-    if unused := [name for name in state_dict if re.fullmatch(_UNUSED, name.removeprefix("module."))]:
+    converted = rename_entries(state_dict, _rename, complaint, dropped=_UNUSED)
+    if unused := [name for name in state_dict if re.fullmatch(_UNUSED, name)]:
         logging.getLogger(__name__).warning("%s dropped: GSCNN does not use this layer", ", ".join(unused))
     return converted
 

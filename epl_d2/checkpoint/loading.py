@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
-import pickle
+import re
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from .conversion import read_state_dict
+from .files import check_finite, read_checkpoint, tensors_of
 from .state_dict import StateDict
 
-__all__ = ["load_weights"]
+__all__ = ["check_fit", "convolutions_of", "load_weights", "local_file", "warn_of_other_convolutions"]
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # entries that an error names
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
+def load_weights(model: nn.Module, source: str | os.PathLike | Mapping[str, torch.Tensor]) -> None:
     """Load every entry of a checkpoint into `model`, without running any code in the file.
 
     A backbone's pretrained weights are no checkpoint of a model and are refused. Counters of batch norms
@@ -27,28 +30,92 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
 
     Args:
         model: any module.
-        path: a .pth file of `train_net.py`, or a .pkl file or URL of Detectron2's model zoo.
+        source: a .pth file of `train_net.py`, a .pkl file or URL of Detectron2's model zoo, or a state dict.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or it cannot be fetched.
         ValueError: the path is empty, the file is no checkpoint, or it is one of another model; the message names the
-            first entries that differ, with their shapes.
+            first entries that differ, with their shapes. Or an entry is not finite.
     """
-    if not os.fspath(path):
+    if isinstance(source, Mapping):
+        given, name = dict(source), "the state dict"
+    elif not os.fspath(source):
         raise ValueError("no weights are given: MODEL.WEIGHTS must name the checkpoint of a trained model")
-    local = PathManager.get_local_path(os.fspath(path))
-    given = _read_pickle(local) if local.endswith(".pkl") else read_state_dict(local)
-    if all(name.startswith("module.") for name in given):
-        given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
-    wanted = model.state_dict()
+    else:
+        name = os.fspath(source)
+        content = read_checkpoint(local_file(source))
+        given = tensors_of(content, name)
+        warn_of_other_convolutions(content, model, name)
+    if all(entry.startswith("module.") for entry in given):
+        given = {entry.removeprefix("module."): tensor for entry, tensor in given.items()}
+    check_fit(given, model.state_dict(), name)
+    check_finite(given, name)
+    model.load_state_dict(given, strict=False)
+
+
+def local_file(path: str | os.PathLike) -> str:
+    """The file on this machine that a path or address names, fetched into the usual cache if it is elsewhere.
+
+    Raises:
+        FileNotFoundError: there is none, or it cannot be fetched; names the path and, as far as known, the reason.
+    """
+    from detectron2.utils.file_io import PathManager  # state dicts and local files of other projects do without it
+
+    path = os.fspath(path)
+    try:
+        local = PathManager.get_local_path(path)
+    except Exception as error:  # every scheme has errors of its own
+        raise FileNotFoundError(f"checkpoint {path} cannot be fetched: {error}") from error
+    if not os.path.isfile(local):
+        scheme = path.partition("://")[0]
+        known = f"; addresses that begin with {scheme}:// are not known here" if "://" in path and local == path else ""
+        raise FileNotFoundError(f"checkpoint {path} does not exist{known}")
+    return local
+
+
+def check_fit(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: str | os.PathLike) -> None:
+    """Raise ValueError unless the entries `given`, those of the file `path`, are the entries `wanted` of a model."""
     problems = _mismatches(given, wanted)
     if problems:
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
             f"{path} is no checkpoint of this model: {len(problems)} entries differ (model: {len(wanted)}, checkpoint: "
-            f"{len(given)}). The first:\n  " + "\n  ".join(problems[:_SHOWN]) + more
+            f"{len(given)}). The first:\n  " + "\n  ".join(problems[:_SHOWN]) + more + _psa_hint(given, wanted)
         )
-    model.load_state_dict(given, strict=False)
+
+
+def convolutions_of(model: nn.Module) -> dict[str, list[int]]:
+    """Stride and dilation of the convolutions, where one of them is not 1: a state dict does not tell."""
+    found = {name: [*m.stride, *m.dilation] for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    return {name: numbers for name, numbers in found.items() if set(numbers) != {1}}
+
+
+def warn_of_other_convolutions(content: Mapping[str, Any], model: nn.Module, path: str | os.PathLike) -> None:
+    """Say so where the checkpoint `content` of the file `path` tells of other strides or dilations than `model` has.
+
+    It fits nevertheless, as where a model is trained at output stride 16 and tested at 8.
+    """
+    theirs, ours = content.get("convolutions"), convolutions_of(model)
+    if not isinstance(theirs, dict):
+        return
+    others = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if others:
+        shown = "; ".join(f"{n}: model {ours.get(n, [1] * 4)}, checkpoint {theirs.get(n, [1] * 4)}" for n in others[:3])
+        logger.warning(
+            f"{path} was trained with other strides or dilations, and computes something else here, in {len(others)} "
+            f"convolutions ([stride, stride, dilation, dilation], {shown}); see the output stride in the config"
+        )
+
+
+def _psa_hint(given: StateDict, wanted: StateDict) -> str:
+    """The size of PSANet's masks in the checkpoint, if the model has another: its masks are channels of a layer."""
+    for name, tensor in given.items():
+        if re.fullmatch(r"sem_seg_head\.psa\.attention(_p)?\.3\.weight", name) and name in wanted:
+            entries, side = tensor.shape[0], math.isqrt(tensor.shape[0])
+            if entries != wanted[name].shape[0]:
+                size = f"[{side}, {side}]" if side**2 == entries else f"a height and a width with the product {entries}"
+                return f"\nIts masks have {entries} entries: set MODEL.PSA.MASK_SIZE to {size}"
+    return ""
 
 
 def _mismatches(given: StateDict, wanted: StateDict) -> list[str]:
@@ -63,38 +130,3 @@ def _mismatches(given: StateDict, wanted: StateDict) -> list[str]:
         if name not in wanted and not name.endswith("num_batches_tracked"):
             problems.append(f"{name}: not in the model, checkpoint {list(tensor.shape)}")
     return problems
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles plain containers and NumPy arrays; any other class could run code."""
-
-    _ALLOWED = {
-        ("collections", "OrderedDict"),
-        ("numpy", "dtype"),
-        ("numpy", "ndarray"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy.core.multiarray", "scalar"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core", "numpy.core")  # as NumPy 2 writes it
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _read_pickle(path: str) -> StateDict:
-    """The arrays of a model zoo's .pkl as tensors."""
-    try:
-        with open(path, "rb") as file:
-            content = _ArrayUnpickler(file, encoding="latin1").load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"checkpoint {path} does not exist") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, UnicodeDecodeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path} is refused: it is no pickle of plain arrays ({error})") from error
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; a dict of arrays by name was expected")
-    return {name: torch.from_numpy(value) for name, value in content.items() if isinstance(value, np.ndarray)}

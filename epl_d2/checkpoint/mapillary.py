@@ -20,5 +20,4 @@ def convert(state_dict: StateDict) -> StateDict:
         below("backbone.", rename_wide_resnet),
         "this is no state dict of WideResNet-38",
         dropped=r"(bn_out|classifier|fc)\..*",
-        prefix="module.",
     )

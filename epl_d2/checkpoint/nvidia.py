@@ -20,7 +20,7 @@ def convert(state_dict: StateDict) -> StateDict:
         ValueError: naming an entry that is of no such model.
     """
     complaint = "this is no state dict of NVIDIA's DeepLabV3+ on WideResNet-38"
-    return rename_entries(state_dict, _rename, complaint, prefix="module.")
+    return rename_entries(state_dict, _rename, complaint)
 
 
 def _rename(entry: str) -> str | None:

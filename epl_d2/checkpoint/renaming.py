@@ -35,26 +35,23 @@ def rename_entries(
     complaint: str,
     *,
     dropped: str = r"(?!)",
-    prefix: str = "",
 ) -> StateDict:
     """Every entry under its new name.
 
     Args:
         state_dict: of another project.
-        rename_entry: an entry's name without `prefix` -> ours; None for one that the model does not have.
+        rename_entry: an entry's name -> ours; None for one that the model does not have.
         complaint: what the error says of the checkpoint, "this is no ...".
-        dropped: regular expression of the whole names of entries to leave out, without `prefix`.
-        prefix: what names may begin with, such as DataParallel's "module.".
+        dropped: regular expression of the whole names of entries to leave out.
 
     Raises:
         ValueError: naming the first entry that has no new name.
     """
     converted = {}
     for name, tensor in state_dict.items():
-        entry = name.removeprefix(prefix)
-        if re.fullmatch(dropped, entry):
+        if re.fullmatch(dropped, name):
             continue
-        renamed = rename_entry(entry)
+        renamed = rename_entry(name)
         if renamed is None:
             raise ValueError(f"unexpected entry {name!r}: {complaint}")
         converted[renamed] = tensor

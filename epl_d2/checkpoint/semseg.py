@@ -13,7 +13,7 @@ _HEAD = ("ppm.", "psa.", "cls.", "aux.")
 def convert(state_dict: StateDict) -> StateDict:
     """Trunk -> Detectron2's deep-stem ResNet, the rest below `sem_seg_head.`.
 
-    Takes trained models (with or without DataParallel's `module.`) and the ImageNet files `resnet50_v2.pth` and
+    Takes trained models and the ImageNet files `resnet50_v2.pth` and
     `resnet101_v2.pth`, whose classifier is dropped.
 
     Raises:
@@ -21,14 +21,13 @@ def convert(state_dict: StateDict) -> StateDict:
     """
     converted, unexpected = {}, []
     for name, tensor in state_dict.items():
-        plain = name.removeprefix("module.")
-        if plain in ("fc.weight", "fc.bias"):
+        if name in ("fc.weight", "fc.bias"):
             continue
-        renamed = rename_resnet(plain, deep_stem=True)
+        renamed = rename_resnet(name, deep_stem=True)
         if renamed is not None:
             converted[f"backbone.{renamed}"] = tensor
-        elif plain.startswith(_HEAD):
-            converted[f"sem_seg_head.{plain}"] = tensor
+        elif name.startswith(_HEAD):
+            converted[f"sem_seg_head.{name}"] = tensor
         else:
             unexpected.append(name)
     if unexpected or "backbone.stem.conv3.weight" not in converted:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from .dataset_mapper import SemSegDatasetMapper
 from .sampling import SeededDataset, StreamSampler
 
-__all__ = ["build_sem_seg_test_loader", "build_sem_seg_train_loader", "set_start_iteration"]
+__all__ = ["build_sem_seg_test_loader", "build_sem_seg_train_loader", "start_at"]
 
 
 def build_sem_seg_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataLoader:
@@ -56,12 +56,13 @@ def build_sem_seg_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataLo
     )
 
 
-def set_start_iteration(loader: DataLoader, iteration: int) -> None:
-    """Make a loader of `build_sem_seg_train_loader` start as if it had already given `iteration` batches.
+def start_at(loader: DataLoader, iteration: int, seed: int) -> None:
+    """Make a loader of `build_sem_seg_train_loader` start as one of `seed` that has already given `iteration` batches.
 
     To be called before the first batch is drawn, e.g. when a checkpoint was found.
     """
     loader.sampler.start_iteration = iteration
+    loader.sampler.seed = loader.dataset.seed = seed
 
 
 def build_sem_seg_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:

@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
+from epl_d2.files import write_whole
+
 from .datasets.metadata import DATASETS, bit_reversal_palette
 from .label_io import read_label
 
@@ -128,9 +130,8 @@ def write_train_aug(
         _write_palette_png(path, label)
         written += 1
     list_file = os.path.join(voc_root, "ImageSets", "Segmentation", "train_aug.txt")
-    with open(f"{list_file}.partial", "w", encoding="utf-8") as file:
-        file.writelines(f"{image_id}\n" for image_id in ids)
-    os.replace(f"{list_file}.partial", list_file)
+    text = "".join(f"{image_id}\n" for image_id in ids)
+    write_whole(list_file, lambda file: file.write_text(text, encoding="utf-8"))
     return written
 
 
@@ -150,5 +151,4 @@ def _source(voc_root: str, sbd_root: str, image_id: str) -> str:
 def _write_palette_png(path: str, label: np.ndarray) -> None:
     picture = Image.fromarray(label)
     picture.putpalette(np.array(bit_reversal_palette(256), dtype=np.uint8).tobytes())
-    picture.save(f"{path}.partial", format="PNG")
-    os.replace(f"{path}.partial", path)
+    write_whole(path, lambda file: picture.save(file, format="PNG"))

@@ -1,6 +1,7 @@
 """Training and evaluation: what `train_net.py` calls."""
 
-from .setup import check_datasets, leave_process_group, prepare_config, read_config
+from .config_check import check_config, check_datasets
+from .setup import leave_process_group, prepare_config, read_config
 from .trainer import Trainer
 
-__all__ = ["Trainer", "check_datasets", "leave_process_group", "prepare_config", "read_config"]
+__all__ = ["Trainer", "check_config", "check_datasets", "leave_process_group", "prepare_config", "read_config"]

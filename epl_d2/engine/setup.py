@@ -1,4 +1,4 @@
-"""Make a configuration runnable on the machine at hand, and refuse what cannot work before anything is trained."""
+"""Make a configuration runnable on the machine at hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from epl_d2.config import get_cfg
-from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
+from epl_d2.files import usable_cores
 
-__all__ = ["check_datasets", "leave_process_group", "prepare_config", "read_config", "with_working_norms"]
+__all__ = ["leave_process_group", "norm_keys", "prepare_config", "read_config", "with_working_norms"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,23 +38,9 @@ def prepare_config(cfg: CfgNode) -> None:
         if cfg.SOLVER.AMP.ENABLED:
             logger.warning("SOLVER.AMP needs CUDA: training in float32")
             cfg.SOLVER.AMP.ENABLED = False
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Processes that each start a thread per core would wait for one another.
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // comm.get_local_size()))
-
-
-def check_datasets(cfg: CfgNode, *, training: bool) -> None:
-    """Check the data sets of `cfg` before the model is built.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file or key that does not fit.
-    """
-    head = cfg.MODEL.SEM_SEG_HEAD
-    for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
-        for name in names:
-            check_dataset_before_training(
-                name, head.NUM_CLASSES, ignore_label=head.IGNORE_VALUE, needs_labels=needs_labels
-            )
+            torch.set_num_threads(max(1, usable_cores() // comm.get_local_size()))
 
 
 def with_working_norms(cfg: CfgNode) -> CfgNode:
@@ -68,7 +54,7 @@ def with_working_norms(cfg: CfgNode) -> CfgNode:
         return cfg
     replacement = "BN" if world_size == 1 else "naiveSyncBN"
     synchronised = ("SyncBN", "nnSyncBN") if world_size > 1 else ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-    affected = [(node, key) for node, key in _norm_keys(cfg.MODEL, "MODEL") if _get(cfg, node)[key] in synchronised]
+    affected = [(node, key) for node, key in norm_keys(cfg.MODEL, "MODEL") if _get(cfg, node)[key] in synchronised]
     if not affected:
         return cfg
     cfg = cfg.clone()
@@ -90,11 +76,11 @@ def leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _norm_keys(node: CfgNode, path: str) -> Iterator[tuple[str, str]]:
-    """(path of the node, key) of every NORM below `node`."""
+def norm_keys(node: CfgNode, path: str) -> Iterator[tuple[str, str]]:
+    """(path of the node, key) of every NORM of a layer below `node`."""
     for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _norm_keys(value, f"{path}.{key}")
+        if isinstance(value, CfgNode) and path != "MODEL.EPL":  # where NORM is a distance
+            yield from norm_keys(value, f"{path}.{key}")
         elif key == "NORM":
             yield path, key
 

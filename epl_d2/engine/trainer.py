@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
 from detectron2.projects.deeplab import build_lr_scheduler
@@ -14,14 +14,19 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
-from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, set_start_iteration
+from epl_d2.checkpoint.checkpointer import Checkpointer
+from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, start_at
 from epl_d2.evaluation import SemSegBoundaryEvaluator
 from epl_d2.modeling import with_test_time_protocol
 
+from .hooks import BestCheckpointer, LRScheduler, SeededSteps
 from .setup import with_working_norms
+from .stopping import StopOnSignal
 from .writers import WandbWriter
 
 __all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -34,6 +39,13 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer's constructor hands a CUDA device to DDP, so that it cannot run on the CPU.
         super(DefaultTrainer, self).__init__()
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        seed_is_drawn = cfg.SEED < 0
+        if seed_is_drawn:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SEED = comm.shared_random_seed()
+            cfg.freeze()
+        self._seeded_steps = SeededSteps(cfg.SEED, drawn=seed_is_drawn)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -42,28 +54,51 @@ class Trainer(DefaultTrainer):
         trainer_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer_class(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        super().resume_or_load(resume)
-        set_start_iteration(self.data_loader, self.start_iter)
+        """Go on from the last checkpoint of OUTPUT_DIR that can be read, or begin with MODEL.WEIGHTS.
+
+        Raises:
+            FileNotFoundError, ValueError: see `Checkpointer.load` and `Checkpointer.get_checkpoint_file`.
+        """
+        found = self.checkpointer.get_checkpoint_file() if resume else ""
+        if found:
+            self.checkpointer.load(found)
+            self.start_iter = self.iter + 1  # the checkpoint has the iteration that it was written after
+            for hook in self._hooks:
+                if isinstance(hook, BestCheckpointer):
+                    hook.restore()
+            if self.start_iter >= self.max_iter:
+                logger.warning(
+                    f"{found} has done {self.start_iter} iterations and SOLVER.MAX_ITER is {self.max_iter}: nothing is "
+                    "left to train, only to evaluate; a larger SOLVER.MAX_ITER trains on"
+                )
+        else:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        start_at(self.data_loader, self.start_iter, self._seeded_steps.seed)
 
     def build_hooks(self):
-        ret = super().build_hooks()
+        stop = StopOnSignal(self.checkpointer)
+        ret = [LRScheduler() if isinstance(hook, hooks.LRScheduler) else hook for hook in super().build_hooks()]
+        for hook in ret:
+            if isinstance(hook, hooks.EvalHook):
+                hook._func = stop.interruptible(hook._func)
         metric = self.cfg.TEST.BEST_CHECKPOINT_METRIC
         if metric and comm.is_main_process():
             # After the evaluation, before the writers, which come last.
-            ret.insert(-1, hooks.BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
+            ret.insert(-1, BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
         if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
             from .training_pictures import TrainingPictures  # drawing is slow to import, and only needed here
 
             model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
             ret.insert(-1, TrainingPictures(self.cfg, model))
-        return ret
+        # First the handlers, then the loader's workers, which are to inherit them.
+        return [*ret, stop, self._seeded_steps]
 
     def build_writers(self):
         writers = super().build_writers()

@@ -18,19 +18,11 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from epl_d2.data.label_io import read_label
+from epl_d2.files import usable_cores, write_whole
 
 from .boundary_statistics import BoundaryStatistics
 from .image_counts import IMAGE_COUNTS_FILE, write_image_counts
-from .prediction_folders import usable_cores
-from .report import (
-    check_report_widths,
-    class_table,
-    curves_record,
-    flat_scores,
-    format_table,
-    write_report,
-    write_whole,
-)
+from .report import check_report_widths, class_table, curves_record, flat_scores, format_table, write_report
 
 _WAITING_PER_WORKER = 2  # label maps in memory: this many for each worker thread, whatever the number of images
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from epl_d2.files import write_whole
+
 from .boundary_statistics import f_measure
 from .confusion import iou_from_counts, mean_of_defined
-from .report import write_whole
 
 __all__ = ["IMAGE_COUNTS_FILE", "ImageCounts", "read_image_counts", "write_image_counts"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -175,11 +174,6 @@ def _count_pair(pair: LabelPair, statistics: BoundaryStatistics) -> None:
         statistics.update(prediction, target)
     except ValueError as error:
         raise ValueError(f"{pair.prediction} against {pair.target}: {error}") from error
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, where the system tells; otherwise those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

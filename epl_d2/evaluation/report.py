@@ -11,12 +11,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from epl_d2.files import write_whole
 
 from .boundary_statistics import BoundaryStatistics
 
@@ -169,16 +170,6 @@ def write_comparison(folder: Path, records: Sequence[dict[str, Any]], report_wid
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / COMPARISON_TABLE, lambda path: _write_csv(path, comparison_table(records, report_widths)))
     write_whole(folder / CURVES_PLOT, lambda path: draw_curves(records, path))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file of the same folder and suffix, then rename it to ``path``."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:

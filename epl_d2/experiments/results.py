@@ -13,7 +13,7 @@ import numpy as np
 
 from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, read_image_counts
-from epl_d2.evaluation.report import write_whole
+from epl_d2.files import write_whole
 
 from .grid import Grid
 from .intervals import bootstrap_draws, mean_interval, paired_differences, percentile_interval

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.report import CURVES_FILE, write_whole
+from epl_d2.evaluation.report import CURVES_FILE
+from epl_d2.files import write_whole
 
 from .provenance import describe_commit, describe_device
 from .scores import read_scores

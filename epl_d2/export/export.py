@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
+
+from epl_d2.files import whole_file
 
 from .formats import FORMATS, SUFFIXES, check_packages, load, write
 from .parity import ParityError, check_parity, random_picture
@@ -63,10 +64,7 @@ def export_model(
     pictures = [random_picture(size, dtype, seed) for seed, size in enumerate(sizes[:1] if fixed_size else sizes)]
     # Recorded on other pixels than those of the check, so that a value taken from them does not go unnoticed.
     example = random_picture(sizes[0], dtype, len(sizes))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{SUFFIXES[format]}")
-    try:
+    with whole_file(path, suffix=SUFFIXES[format]) as temporary:
         constants = write(segmentor, example, temporary, format, fixed_size=fixed_size)
         try:
             difference = check_parity(
@@ -80,7 +78,4 @@ def export_model(
         except ParityError as error:
             causes = f"\n  recorded as constants at: {', '.join(constants)}" if constants else ""
             raise ParityError(f"{error}{causes}") from error
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return difference

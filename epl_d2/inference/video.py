@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from epl_d2.files import publish, temporary_beside
+
 __all__ = ["VideoReader", "VideoWriter"]
 
 _USUAL_RATE = 25.0  # frames a second, where the source does not tell
@@ -65,7 +67,7 @@ class VideoWriter:
             rate: frames a second.
         """
         self._path = Path(path)
-        self._temporary = self._path.with_name(f".{self._path.stem}.{os.getpid()}{self._path.suffix}")
+        self._temporary = temporary_beside(self._path)
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -107,7 +109,7 @@ class VideoWriter:
         written.release()
         if count < self._frames:
             raise OSError(f"{self._path}: only {max(count, 0)} of {self._frames} frames could be written")
-        self._temporary.replace(self._path)
+        publish(self._temporary, self._path)
 
     def abandon(self) -> None:
         """Remove what was written, if the video was not finished."""

@@ -5,7 +5,6 @@ Images are RGB uint8 [H, W, 3], label maps integers [H, W], palettes RGB [K, 3] 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
+
+from epl_d2.files import write_whole
 
 from .contours import BoundaryErrors, boundary_errors, check_label_map, contours
 from .sheet import Color, Panel, grid, page, panel_scale, scaled, scaled_mask, swatches
@@ -177,7 +178,7 @@ def write_png(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
 
     Raises:
         ValueError: the name does not end in .png, or the picture is no RGB uint8 array.
-        OSError: the file cannot be written; the error names `path`.
+        OSError: the file cannot be written; the error names `path`, or its folder where that cannot be made.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -185,15 +186,7 @@ def write_png(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"{path}: a picture must be uint8 [H, W, 3], got {rgb.dtype} of shape {rgb.shape}")
     _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(encoded.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise OSError(error.errno, f"cannot write the picture: {error.strerror}", str(path)) from error
+    write_whole(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
 
 
 def _colored(labels: np.ndarray, palette: ArrayLike, factor: float, ignore_value: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_backbone
 
 from epl_d2 import get_cfg
-from epl_d2.checkpoint import convert_state_dict, read_state_dict, write_checkpoint
+from epl_d2.checkpoint import SOURCES, convert_state_dict, read_state_dict, write_checkpoint
 from epl_d2.modeling import MobileNetV2
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,10 @@ def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
     theirs = torchvision.models.mobilenet_v2(weights=None)
     torch.save(theirs.state_dict(), source)
     command = [sys.executable, str(TOOL), "--from", "torchvision", str(source), str(target)]
-    subprocess.run(command, check=True, capture_output=True)
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "fits the backbone of:\n  configs/" in finished.stdout
+    assert "configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16.yaml" in finished.stdout
+    assert not any(other in finished.stdout for other in ("R_50", "semantic_fpn", "pytorch_deeplab"))
     assert [p.name for p in target.parent.iterdir()] == ["mobilenet_v2.pth"]
 
     Wrapper().load_state_dict(read_state_dict(target), strict=True)
@@ -92,6 +95,16 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(ValueError, match=r"empty\.pth holds no tensors"):
         read_state_dict(tmp_path / "empty.pth")
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_names_of_a_distributed_model_are_taken_by_every_source(source):
+    """Each source sees the same names, or would refuse the prefix and blame the architecture."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SOURCES, source, lambda state: seen.append(list(state)) or {})
+        convert_state_dict({"module.conv1.weight": torch.ones(1), "bn1.bias": torch.ones(1)}, source)
+    assert seen == [["conv1.weight", "bn1.bias"]]
 
 
 def test_foreign_state_dicts_and_sources_are_refused():

@@ -43,7 +43,7 @@ def test_every_entry_arrives_whole_but_for_the_unused_layer(reference, entries_o
     converted = convert_state_dict(theirs, "gscnn")
     kept = [id(tensor) for name, tensor in theirs.items() if "dsn1" not in name]
     assert [id(tensor) for tensor in converted.values()] == kept
-    assert f"{prefix}dsn1.weight, {prefix}dsn1.bias dropped" in caplog.text
+    assert "dsn1.weight, dsn1.bias dropped" in caplog.text
     ours = entries_of_config("Cityscapes/gscnn_wide_resnet38_os8_epl.yaml")
     assert {name: t.shape for name, t in converted.items()} == {name: t.shape for name, t in ours.items()}
 
@@ -64,7 +64,7 @@ def test_layers_of_the_shape_stream_go_where_they_belong(theirs, ours):
     assert list(convert_state_dict({theirs: torch.ones(1)}, "gscnn")) == [f"sem_seg_head.shape_stream.{ours}"]
 
 
-@pytest.mark.parametrize("name", ["final.0.weight", "module.layer1.0.conv1.weight", "gate4.weight"])
+@pytest.mark.parametrize("name", ["final.0.weight", "layer1.0.conv1.weight", "gate4.weight"])
 def test_entries_of_other_models_are_named(name):
     with pytest.raises(ValueError, match=f"'{name}'.*GSCNN"):
         convert_state_dict({name: torch.ones(1)}, "gscnn")

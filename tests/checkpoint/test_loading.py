@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from epl_d2.checkpoint.loading import load_weights
+from epl_d2.checkpoint.checkpointer import Checkpointer
+from epl_d2.checkpoint.loading import check_fit, load_weights
 
 
 def model(width: int = 4) -> nn.Module:
@@ -32,6 +33,45 @@ def test_names_of_a_distributed_model(tmp_path):
     torch.save({f"module.{name}": value for name, value in source.state_dict().items()}, tmp_path / "model.pth")
     load_weights(target, str(tmp_path / "model.pth"))
     assert same(target, source)
+
+
+def test_a_state_dict_itself():
+    source, target = model(), model()
+    load_weights(target, source.state_dict())
+    assert same(target, source)
+    with pytest.raises(ValueError, match="the state dict is no checkpoint of this model"):
+        load_weights(model(5), source.state_dict())
+
+
+def test_other_dilations_are_said(tmp_path, caplog):
+    """They change what a model computes and not the shape of any entry."""
+    source, target = (nn.Sequential(nn.Conv2d(3, 4, 3, dilation=d, padding=d), nn.Conv2d(4, 4, 1)) for d in (2, 4))
+    Checkpointer(source, str(tmp_path)).save("model_final")
+    load_weights(target, tmp_path / "model_final.pth")
+    assert "model_final.pth was trained with other strides or dilations" in caplog.text
+    assert "in 1 convolutions" in caplog.text
+    assert "0: model [1, 1, 4, 4], checkpoint [1, 1, 2, 2]" in caplog.text
+    caplog.clear()
+    load_weights(source, tmp_path / "model_final.pth")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [((59, 59), r"\[59, 59\]"), ((3, 5), "a height and a width with the product 15")]
+)
+def test_the_size_of_other_masks_is_named(size, said):
+    name = "sem_seg_head.psa.attention_p.3.weight"
+    given, wanted = ({name: torch.empty(h * w, 2, 1, 1, device="meta")} for h, w in (size, (71, 71)))
+    with pytest.raises(ValueError, match=f"set MODEL.PSA.MASK_SIZE to {said}"):
+        check_fit(given, wanted, "psanet.pth")
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    source = model()
+    source[0].weight.data[0] = torch.inf
+    torch.save(source.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model\.pth holds values that are not finite: 0\.weight"):
+        load_weights(model(), tmp_path / "model.pth")
 
 
 def test_pickles_of_the_model_zoo(tmp_path):

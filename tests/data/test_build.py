@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from epl_d2 import get_cfg
-from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, set_start_iteration
+from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, start_at
 from epl_d2.data.datasets.metadata import DatasetMetadata
 from epl_d2.data.datasets.registration import register_sem_seg
 from epl_d2.data.sampling import StreamSampler, seeded
@@ -86,8 +86,16 @@ def test_resumed_stream_goes_on_where_it_stopped(cfg):
     whole = take(build_sem_seg_train_loader(cfg), 6)
     assert same(whole[4:], take(build_sem_seg_train_loader(cfg, start_iteration=4), 2))
     loader = build_sem_seg_train_loader(cfg)
-    set_start_iteration(loader, 2)
+    start_at(loader, 2, cfg.SEED)
     assert same(whole[2:], take(loader, 4))
+
+
+def test_a_resumed_stream_takes_the_seed_of_the_first_run(cfg):
+    whole = take(build_sem_seg_train_loader(cfg), 3)
+    first, cfg.SEED = cfg.SEED, cfg.SEED + 1
+    loader = build_sem_seg_train_loader(cfg)
+    start_at(loader, 1, first)
+    assert same(whole[1:], take(loader, 2))
 
 
 def test_an_image_looks_different_every_epoch(cfg):

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from detectron2.engine import hooks
+from detectron2.utils import comm
 from torch import nn
 
 from epl_d2 import get_cfg
 from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shapes import write_shapes
-from epl_d2.engine import Trainer, prepare_config
+from epl_d2.engine import Trainer, prepare_config, setup
 from epl_d2.engine.setup import with_working_norms
 
 
@@ -33,6 +34,22 @@ def test_without_cuda_the_cpu_is_taken_and_said(monkeypatch, caplog):
     assert not cfg.SOLVER.AMP.ENABLED
     assert "no CUDA device" in caplog.text
     assert "SOLVER.AMP" in caplog.text
+
+
+@pytest.mark.parametrize(("set_by_user", "threads"), [(None, 3), ("5", None)])
+def test_processes_share_the_cores_that_may_be_used_unless_the_user_says_otherwise(monkeypatch, set_by_user, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    said = []
+    monkeypatch.setattr(torch, "set_num_threads", said.append)
+    monkeypatch.setattr(setup, "usable_cores", lambda: 6)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 4)
+    monkeypatch.setattr(comm, "get_local_size", lambda: 2)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    prepare_config(cfg)
+    assert said == ([threads] if threads else [])
 
 
 def test_with_cuda_the_device_stays(monkeypatch):
@@ -81,7 +98,7 @@ def test_best_checkpoint_follows_the_configured_metric(shapes_config, metric):
     trainer = Trainer(shapes_config)
     best = [hook for hook in trainer._hooks if isinstance(hook, hooks.BestCheckpointer)]
     assert len(best) == bool(metric)
-    assert isinstance(trainer._hooks[-1], hooks.PeriodicWriter)
+    assert isinstance(trainer._hooks[-3], hooks.PeriodicWriter)  # then those that stop and seed
     if metric:
         evaluation = next(i for i, hook in enumerate(trainer._hooks) if isinstance(hook, hooks.EvalHook))
         assert trainer._hooks.index(best[0]) > evaluation

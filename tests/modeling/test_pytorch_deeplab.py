@@ -145,10 +145,12 @@ def test_output_stride_8_of_resnet_101_has_the_same_parameters():
     cfg.merge_from_file(str(CONFIGS / "VOC2012" / "pytorch_deeplab_R_101_os16.yaml"))
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.RESNETS.RES4_DILATION, cfg.MODEL.RESNETS.RES5_DILATION = 2, 4
-    cfg.MODEL.SEM_SEG_HEAD.ASPP_DILATIONS = [12, 24, 36]
     with torch.device("meta"):
         model = build_model(cfg)
     assert model.backbone.output_shape()["res5"].stride == 8
+    aspp = model.sem_seg_head.aspp
+    rates = [branch.atrous_conv.dilation[0] for branch in (aspp.aspp2, aspp.aspp3, aspp.aspp4)]
+    assert rates == [12, 24, 36]  # follow from the stride, unless they are set
     assert count(model) == 59_344_309
 
 

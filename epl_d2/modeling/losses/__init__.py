@@ -1,6 +1,6 @@
 """From a config to the losses of a head: the criterion, EPL, and further losses on the logits."""
 
-from .criterion import Criterion, build_criterion
+from .criterion import Criterion, build_criterion, cross_entropy
 from .epl import build_epl_loss
 from .extra_losses import ExtraLoss, ExtraLosses, build_extra_losses
 
@@ -11,4 +11,5 @@ __all__ = [
     "build_criterion",
     "build_epl_loss",
     "build_extra_losses",
+    "cross_entropy",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.projects.deeplab.loss import DeepLabCE
 from torch import nn
@@ -13,7 +14,7 @@ from epl_d2.losses import ImageWeightedCrossEntropy, label_relaxation_loss, ohem
 from epl_d2.losses.arguments import check_integer
 from epl_d2.losses.criteria.ohem import check_ohem_arguments
 
-__all__ = ["Criterion", "build_criterion"]
+__all__ = ["Criterion", "build_criterion", "cross_entropy"]
 
 
 class Criterion(nn.Module):
@@ -38,6 +39,12 @@ class Criterion(nn.Module):
         return ", ".join([self.function.__name__, *(f"{name}={value!r}" for name, value in self.settings.items())])
 
 
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, ignore_value: int = 255) -> torch.Tensor:
+    """PyTorch's mean over the pixels, but an exact 0 instead of NaN, with gradients of 0, where all are ignored."""
+    mean = F.cross_entropy(logits, labels, ignore_index=ignore_value)
+    return torch.where((labels != ignore_value).any(), mean, 0.0)
+
+
 def build_criterion(cfg: CfgNode) -> nn.Module:
     """A module that takes logits [N, K, H, W] and labels [N, H, W] and returns a scalar.
 
@@ -54,7 +61,7 @@ def build_criterion(cfg: CfgNode) -> nn.Module:
 
 
 def _cross_entropy(head: CfgNode) -> nn.Module:
-    return nn.CrossEntropyLoss(ignore_index=head.IGNORE_VALUE)
+    return Criterion(cross_entropy, ignore_value=head.IGNORE_VALUE)
 
 
 def _hard_pixel_mining(head: CfgNode) -> nn.Module:

@@ -99,7 +99,7 @@ class EPLPyTorchDeepLabHead(EPLSemSegHead):
         *,
         norm: str = "BN",
         aspp_channels: int = 256,
-        aspp_dilations: list[int] = (6, 12, 18),
+        aspp_dilations: list[int] = (),
         aspp_dropout: float = 0.5,
         project_channels: int = 48,
         decoder_channels: int = 256,
@@ -110,7 +110,7 @@ class EPLPyTorchDeepLabHead(EPLSemSegHead):
             input_shape: shapes of the low-level and of the high-level feature, in this order.
             norm: normalisation, as in `detectron2.layers.get_norm`.
             aspp_channels: channels of each branch of the ASPP, and of its result.
-            aspp_dilations: the three rates: 6, 12, 18 in the reference at output stride 16; 12, 24, 36 at 8.
+            aspp_dilations: the three rates; empty for the reference's 6, 12, 18 at output stride 16, 12, 24, 36 at 8.
             aspp_dropout: probability that an element of the ASPP's result is dropped.
             project_channels: channels that the low-level feature is reduced to.
             decoder_channels: channels of the decoder's 3x3 convolutions.
@@ -124,14 +124,15 @@ class EPLPyTorchDeepLabHead(EPLSemSegHead):
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES is {list(input_shape)}; EPLPyTorchDeepLabHead takes the low-level and "
                 "the high-level feature"
             )
+        low, high = input_shape.values()
+        aspp_dilations = aspp_dilations or [rate * 16 // high.stride for rate in (6, 12, 18)]
         if len(aspp_dilations) != 3 or min(aspp_dilations) < 2:
             raise ValueError(
-                f"MODEL.SEM_SEG_HEAD.ASPP_DILATIONS is {list(aspp_dilations)}; it must hold 3 rates above 1"
+                f"MODEL.SEM_SEG_HEAD.ASPP_DILATIONS is {list(aspp_dilations)}; it must hold 3 rates above 1, or be []"
             )
         if not norm:
             raise ValueError("MODEL.SEM_SEG_HEAD.NORM is empty; EPLPyTorchDeepLabHead needs a norm, such as 'BN'")
         self.low_feature, self.high_feature = input_shape
-        low, high = input_shape.values()
         super().__init__(common_stride=low.stride, **kwargs)
         self.aspp = _ASPP(high.channels, aspp_channels, aspp_dilations, aspp_dropout, norm)
         self.decoder = _Decoder(self.num_classes, aspp_channels, low.channels, project_channels, decoder_channels, norm)

@@ -1,0 +1,177 @@
+"""The one place that checks a config against the data and the evaluation it names, before anything is trained.
+
+What a model or the loader check themselves when they are built, which is before the first iteration too, is not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.layers import get_norm
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.report import check_report_widths, flat_scores
+from epl_d2.modeling import EPLSemanticSegmentor
+
+from .setup import norm_keys
+
+__all__ = ["check_config", "check_datasets"]
+
+
+def check_config(cfg: CfgNode, *, training: bool) -> None:
+    """Raise an error with the key, what it is and what it may be, or return.
+
+    Args:
+        cfg: the config of a run.
+        training: whether the run trains, or evaluates alone.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the key or file that does not fit.
+    """
+    _check_values(cfg, training)
+    _check_norms(cfg)
+    check_datasets(cfg, training=training)
+    names = _check_evaluation(cfg)
+    _check_architecture(cfg)
+    if training:
+        _check_best_metric(cfg, names)
+
+
+def check_datasets(cfg: CfgNode, *, training: bool) -> None:
+    """Check the data sets of `cfg` before the model is built.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file or key that does not fit.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    key = "DATASETS.TRAIN" if training else "DATASETS.TEST"
+    if not _get(cfg, key):
+        raise ValueError(f"{key} is empty; it must name a data set")
+    for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
+        for name in names:
+            check_dataset_before_training(
+                name, head.NUM_CLASSES, ignore_label=head.IGNORE_VALUE, needs_labels=needs_labels
+            )
+
+
+def _is_count(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count(1), value))
+
+
+def _is_triple(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_number, value))
+
+
+# Key, whether a value may stand there, what it may be.
+_ALWAYS = (
+    ("MODEL.PIXEL_MEAN", _is_triple, "three numbers, one a channel"),
+    ("MODEL.PIXEL_STD", lambda value: _is_triple(value) and min(value) > 0, "three positive numbers, one a channel"),
+    ("INPUT.FORMAT", lambda value: value in ("RGB", "BGR"), '"RGB" or "BGR"'),
+    ("DATALOADER.NUM_WORKERS", _is_count(0), "a number of processes, or 0 for none"),
+)
+_TRAINING = (
+    ("SOLVER.MAX_ITER", _is_count(1), "a positive number of iterations"),
+    ("SOLVER.CHECKPOINT_PERIOD", _is_count(1), "a positive number of iterations"),
+    ("SOLVER.BASE_LR", _is_positive, "a positive number"),
+    ("SOLVER.WARMUP_ITERS", _is_count(0), "a number of iterations, or 0 for none"),
+    ("TEST.EVAL_PERIOD", _is_count(0), "a number of iterations, or 0 for one evaluation at the end"),
+    ("VIS_PERIOD", _is_count(0), "a number of iterations, or 0 for no pictures"),
+)
+_SCALES = (
+    ("TEST.AUG.SCALES", lambda value: value and all(_is_positive(v) for v in value), "one or more positive numbers"),
+    ("TEST.AUG.BASE_SIZE", _is_count(0), "pixels, or 0 for the image's own size"),
+)
+_WINDOWS = (
+    (
+        "TEST.WINDOW.SIZE",
+        lambda value: not value or _is_size(value),
+        "height and width in pixels, or [] for the crop's",
+    ),
+    ("TEST.WINDOW.STRIDE_FRACTION", lambda value: _is_positive(value) and value <= 1, "a number in (0, 1]"),
+    ("TEST.WINDOW.BATCH", _is_count(1), "a positive number of windows"),
+)
+
+
+def _check_values(cfg: CfgNode, training: bool) -> None:
+    rules = [*_ALWAYS, *(_TRAINING if training else ())]
+    rules += _SCALES if cfg.TEST.AUG.ENABLED else ()
+    rules += _WINDOWS if cfg.TEST.WINDOW.ENABLED else ()
+    if training and cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute":
+        rules.append(("INPUT.CROP.SIZE", _is_size, "height and width in pixels"))
+    for key, fits, expected in rules:
+        value = _get(cfg, key)
+        if not fits(value):
+            raise ValueError(f"{key} is {value!r}, expected {expected}")
+
+
+def _check_norms(cfg: CfgNode) -> None:
+    for path, key in norm_keys(cfg.MODEL, "MODEL"):
+        norm = _get(cfg, path)[key]
+        try:
+            get_norm(norm, 64)
+        except (KeyError, TypeError):
+            raise ValueError(f"{path}.{key} is {norm!r}; no norm of Detectron2 has that name") from None
+
+
+def _check_evaluation(cfg: CfgNode) -> set[str]:
+    """The names of the scores that an evaluation gives, as Detectron2 stores them."""
+    head, boundary = cfg.MODEL.SEM_SEG_HEAD, cfg.TEST.BOUNDARY
+    try:
+        statistics = BoundaryStatistics(
+            head.NUM_CLASSES, boundary.WIDTHS, head.IGNORE_VALUE, boundary.IGNORE_MODE, boundary.TRIMAP
+        )
+        report_widths = check_report_widths(boundary.REPORT_WIDTHS, statistics.widths)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"TEST.BOUNDARY (WIDTHS, REPORT_WIDTHS, IGNORE_MODE, TRIMAP): {error}") from error
+    names = set()
+    for dataset in cfg.DATASETS.TEST:
+        classes = MetadataCatalog.get(dataset).get("stuff_classes") or [str(k) for k in range(head.NUM_CLASSES)]
+        prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
+        names |= {f"{prefix}sem_seg/{score}" for score in flat_scores(statistics, classes, report_widths)}
+    return names
+
+
+def _check_architecture(cfg: CfgNode) -> None:
+    if not (cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED):
+        return
+    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
+    if not (isinstance(architecture, type) and issubclass(architecture, EPLSemanticSegmentor)):
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; TEST.AUG and TEST.WINDOW need an "
+            "EPLSemanticSegmentor"
+        )
+
+
+def _check_best_metric(cfg: CfgNode, names: set[str]) -> None:
+    metric = cfg.TEST.BEST_CHECKPOINT_METRIC
+    if metric and metric not in names:
+        main = sorted(name for name in names if "-" not in name) or ["none, as DATASETS.TEST is empty"]
+        raise ValueError(
+            f"TEST.BEST_CHECKPOINT_METRIC is {metric!r}, which no evaluation computes; it may be one of the scores of "
+            f'a class, as "sem_seg/IoU-CLASS", or {", ".join(main)}'
+        )
+
+
+def _get(cfg: CfgNode, path: str) -> Any:
+    for key in path.split("."):
+        cfg = cfg[key]
+    return cfg

@@ -1,0 +1,62 @@
+"""What cannot work is refused before the first iteration, with the key, what it is and what it may be."""
+
+import pytest
+
+from epl_d2.engine import check_config
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"SOLVER.MAX_ITER": 0}, r"SOLVER\.MAX_ITER is 0, expected a positive number of iterations"),
+        ({"SOLVER.CHECKPOINT_PERIOD": 0}, r"SOLVER\.CHECKPOINT_PERIOD is 0"),
+        ({"SOLVER.BASE_LR": float("nan")}, r"SOLVER\.BASE_LR is nan"),
+        ({"TEST.EVAL_PERIOD": -1}, r"TEST\.EVAL_PERIOD is -1"),
+        ({"VIS_PERIOD": -1}, r"VIS_PERIOD is -1"),
+        ({"MODEL.PIXEL_MEAN": [1.0, 2.0]}, r"MODEL\.PIXEL_MEAN is \[1\.0, 2\.0\], expected three numbers"),
+        ({"MODEL.PIXEL_STD": [1.0, 0.0, 1.0]}, r"MODEL\.PIXEL_STD .* three positive"),
+        ({"INPUT.FORMAT": "L"}, r"INPUT\.FORMAT is 'L'"),
+        ({"INPUT.CROP.SIZE": [0, 32]}, r"INPUT\.CROP\.SIZE is \[0, 32\], expected height and width in pixels"),
+        ({"MODEL.SEM_SEG_HEAD.NORM": "Batch"}, r"MODEL\.SEM_SEG_HEAD\.NORM is 'Batch'"),
+        ({"DATASETS.TRAIN": ()}, r"DATASETS\.TRAIN is empty"),
+        ({"DATASETS.TRAIN": ("nowhere_sem_seg",)}, r"no data set 'nowhere_sem_seg'"),
+        ({"TEST.BOUNDARY.WIDTHS": [0, 1]}, r"TEST\.BOUNDARY \(WIDTHS.*widths must be positive"),
+        ({"TEST.BOUNDARY.REPORT_WIDTHS": [7]}, r"TEST\.BOUNDARY .*REPORT_WIDTHS.*\[7\] are not among"),
+        ({"TEST.BOUNDARY.IGNORE_MODE": "skip"}, r"TEST\.BOUNDARY .*IGNORE_MODE.*'skip'"),
+        ({"TEST.BOUNDARY.TRIMAP": "voids"}, r"TEST\.BOUNDARY .*TRIMAP.*'voids'"),
+        ({"TEST.AUG.ENABLED": True, "TEST.AUG.SCALES": [1.0, 0.0]}, r"TEST\.AUG\.SCALES is \[1\.0, 0\.0\]"),
+        ({"TEST.AUG.ENABLED": True, "TEST.AUG.SCALES": []}, r"TEST\.AUG\.SCALES is \[\]"),
+        ({"TEST.AUG.ENABLED": True, "TEST.AUG.BASE_SIZE": -1}, r"TEST\.AUG\.BASE_SIZE is -1"),
+        ({"TEST.WINDOW.ENABLED": True, "TEST.WINDOW.SIZE": [9]}, r"TEST\.WINDOW\.SIZE is \[9\]"),
+        ({"TEST.WINDOW.ENABLED": True, "TEST.WINDOW.STRIDE_FRACTION": 1.5}, r"TEST\.WINDOW\.STRIDE_FRACTION is 1\.5"),
+        ({"TEST.WINDOW.ENABLED": True, "TEST.WINDOW.BATCH": 0}, r"TEST\.WINDOW\.BATCH is 0"),
+        (
+            {"TEST.WINDOW.ENABLED": True, "MODEL.META_ARCHITECTURE": "SemanticSegmentor"},
+            r"MODEL\.META_ARCHITECTURE is 'SemanticSegmentor'",
+        ),
+        (
+            {"TEST.BEST_CHECKPOINT_METRIC": "mIoU"},
+            r"TEST\.BEST_CHECKPOINT_METRIC is 'mIoU', which no evaluation computes; .*sem_seg/mIoU",
+        ),
+        ({"TEST.BEST_CHECKPOINT_METRIC": "sem_seg/BF@9px"}, r"'sem_seg/BF@9px'.*sem_seg/BF@3px"),
+        ({"DATASETS.TEST": ()}, r"TEST\.BEST_CHECKPOINT_METRIC .* DATASETS\.TEST is empty"),
+        (
+            {"DATASETS.TEST": ("shapes_sem_seg_val", "shapes_sem_seg_train")},
+            r"'sem_seg/mIoU'.*shapes_sem_seg_val/sem_seg/mIoU",
+        ),
+    ],
+)
+def test_a_mistake_is_named_before_the_training(tiny_config, tmp_path, changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        check_config(tiny_config(tmp_path, **changes), training=True)
+
+
+@pytest.mark.parametrize("metric", ["", "sem_seg/mIoU", "sem_seg/BF@3px", "sem_seg/IoU-rod", "sem_seg/Trimap-mIoU@1px"])
+def test_what_works_passes(tiny_config, tmp_path, metric):
+    check_config(tiny_config(tmp_path, **{"TEST.BEST_CHECKPOINT_METRIC": metric}), training=True)
+
+
+def test_an_evaluation_needs_what_it_uses_alone(tiny_config, tmp_path):
+    check_config(tiny_config(tmp_path, **{"SOLVER.MAX_ITER": 0, "DATASETS.TRAIN": ()}), training=False)
+    with pytest.raises(ValueError, match=r"DATASETS\.TEST is empty"):
+        check_config(tiny_config(tmp_path, **{"DATASETS.TEST": ()}), training=False)

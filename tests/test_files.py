@@ -1,0 +1,93 @@
+"""Files appear whole or not at all, what killed writers left is removed, and cores are those that may be used."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from epl_d2 import files
+from epl_d2.files import remove_stale_temporaries, temporary_beside, usable_cores, whole_file, write_whole
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "scores.json"
+    with whole_file(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".json")
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["scores.json"]
+    with whole_file(path, suffix=".onnx", durable=True) as temporary:
+        assert temporary.suffix == ".onnx"
+        temporary.write_text("newer")
+    assert path.read_text() == "newer"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_a_full_disk_is_named_with_file_and_space(tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    expected = r"No space left on device \([\d,]+ MiB free\); the file that stood there is kept.*model\.pth"
+    with pytest.raises(OSError, match=expected) as caught:
+        write_whole(path, write)
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+
+
+def test_an_error_about_another_file_stays_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: .*source"):
+        write_whole(tmp_path / "copy", lambda file: file.write_bytes((tmp_path / "source").read_bytes()))
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "file", lambda file: file.write_text("x"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_temporaries_of_writers_that_are_gone_are_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    ours = temporary_beside(tmp_path / "model_final.pth")
+    mine, dead = ours.name, ours.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    fresh = f".model_final.elsewhere-{os.getpid()}-0a1b2c.partial.pth"
+    old = fresh.replace("elsewhere", "elsewhere2")
+    other = ".notes.partial.txt"
+    for name in (mine, dead, fresh, old, other, "model_final.pth"):
+        (tmp_path / name).write_text("x")
+    os.utime(tmp_path / old, (time.time() - 7200,) * 2)
+    assert {path.name for path in remove_stale_temporaries(tmp_path)} == {dead, old}
+    assert set(os.listdir(tmp_path)) == {mine, fresh, other, "model_final.pth"}
+
+
+def test_usable_cores_are_bounded_by_affinity_and_by_the_quota_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
+    quota = tmp_path / "cpu.max"
+    for text, cores in (("max 100000", 12), ("250000 100000", 3), ("50000 100000", 1), ("6400000 100000", 12)):
+        quota.write_text(text + "\n")
+        monkeypatch.setattr(files, "_QUOTA", quota)
+        assert usable_cores() == cores
+    monkeypatch.setattr(files, "_QUOTA", tmp_path / "none")
+    assert usable_cores() == 12

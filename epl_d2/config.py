@@ -4,6 +4,8 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 
+from .registration import register
+
 __all__ = ["MAPS_OF_LOSSES", "add_epl_config", "get_cfg"]
 
 # Key of MODEL.EXTRA_LOSSES -> the loader's map without which the loss cannot be computed.
@@ -18,7 +20,11 @@ def get_cfg() -> CN:
 
 
 def add_epl_config(cfg: CN) -> None:
-    """Add the keys of Detectron2's DeepLab project (where they are missing) and those of epl_d2 to `cfg`, in place."""
+    """Add the keys of Detectron2's DeepLab project (where they are missing) and those of epl_d2 to `cfg`, in place.
+
+    What these keys name is registered with Detectron2 on the way, see :func:`epl_d2.register`.
+    """
+    register()
     if "POLY_LR_POWER" not in cfg.SOLVER:
         add_deeplab_config(cfg)
         # DeepLab's own default mines the hardest 20% of the pixels; the paper's baseline is plain cross entropy.

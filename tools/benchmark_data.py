@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
-from epl_d2 import get_cfg
+from epl_d2 import get_cfg, register
 from epl_d2.data.augmentation_recipe import build_train_augmentations
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_yaml
@@ -92,6 +95,7 @@ def main() -> int:
     parser.add_argument("--max-ratio", type=float, default=1.2, help="accepted ours / stock (default: %(default)s)")
     parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set")
     args = parser.parse_args()
+    register()
     if args.dataset_file:
         register_from_yaml(args.dataset_file)
     torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from epl_d2.visualization.contours import contours
+from epl_d2.contours import contour_line
 
 from .label_io import read_image, read_record_label, unknown_ids
 
@@ -55,7 +55,7 @@ def inspect_record(record: Mapping[str, Any], num_classes: int, ignore_label: in
         return LabelReport(error=f"{path}: label ids {wrong[:10]}, {expected}")
     ignored = label == ignore_label
     pixels = np.bincount(np.where(ignored, num_classes, label).ravel(), minlength=num_classes + 1)
-    changes = int(contours(label, ignore_value=ignore_label).sum())
+    changes = int(contour_line(label, ignore_value=ignore_label).sum())
     return LabelReport("", bool(ignored.all()), pixels, changes)
 
 

@@ -23,8 +23,8 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=[
         "torch>=2.1",
-        "numpy>=1.24,<2",  # Detectron2's evaluators of early 2024 need numpy 1
-        "opencv-python>=4.8",
+        "numpy>=1.24,<3",
+        "opencv-python>=4.8,<6",
         "fvcore",
         "pycocotools",
         "numba",

@@ -6,6 +6,9 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger

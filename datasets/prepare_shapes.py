@@ -5,8 +5,6 @@ import argparse
 import os
 import sys
 
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
-
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.shapes import write_shapes
 

@@ -8,8 +8,6 @@ import argparse
 import os
 import sys
 
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
-
 from tqdm import tqdm
 
 from epl_d2.data.datasets import dataset_root

@@ -25,6 +25,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 from tqdm import tqdm

@@ -12,6 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 from tabulate import tabulate
 
 from epl_d2.data.datasets import dataset_root

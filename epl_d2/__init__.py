@@ -1,37 +1,38 @@
 """Contour-aware Equipotential Learning (EPL, arXiv 2210.00223) for semantic segmentation in Detectron2.
 
-Importing this package registers its data sets, backbones and heads with Detectron2. The losses (`epl_d2.losses`) and
-the boundary statistics (`epl_d2.evaluation`) need no Detectron2: where it is not installed, or where the environment
-variable ``EPL_D2_STANDALONE`` is set, nothing of it is imported.
+Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `epl_d2.evaluation`, `epl_d2.contours`,
+`epl_d2.visualization`), changes nothing in Detectron2 and does not load it. `add_epl_config`, `get_cfg` and `register`
+make the project's data sets, backbones and heads known to it.
 """
 
-import os
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 __version__ = "0.1.0"
 
-if find_spec("detectron2") is not None and not os.environ.get("EPL_D2_STANDALONE"):
-    from . import modeling
-    from .config import add_epl_config, get_cfg
-    from .data.datasets import register_all_datasets
+# Public name -> the module that holds it. They need Detectron2, and are imported when they are first asked for.
+_HOMES = {
+    "Predictor": "inference",
+    "add_epl_config": "config",
+    "get_cfg": "config",
+    "register": "registration",
+}
+_PARTS = ("contours", "data", "evaluation", "losses", "modeling", "visualization")
 
-    register_all_datasets()
+__all__ = [*_HOMES, *_PARTS]
 
-    __all__ = ["Predictor", "add_epl_config", "get_cfg", "modeling"]
 
-    def __getattr__(name: str):
-        if name == "Predictor":  # brings the trainer and the evaluator along
-            from .inference import Predictor
-
-            return Predictor
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if find_spec("detectron2") is None:
+        raise ImportError(f"{__name__}.{name} needs detectron2, which is not installed (see INSTALL.md)")
+    import_module(f"{__name__}.quiet_detectron2")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-else:
 
-    def __getattr__(name: str):
-        if name in ("Predictor", "add_epl_config", "get_cfg", "modeling"):
-            raise ImportError(
-                f"epl_d2.{name} needs detectron2, which is not installed (see INSTALL.md) or which the environment "
-                "variable EPL_D2_STANDALONE switches off"
-            )
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

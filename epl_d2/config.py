@@ -6,6 +6,8 @@ from detectron2.projects.deeplab import add_deeplab_config
 
 from epl_d2.losses import defaults
 
+from .registration import register
+
 __all__ = ["MAPS_OF_LOSSES", "add_epl_config", "get_cfg"]
 
 # Key of MODEL.EXTRA_LOSSES -> the loader's map without which the loss cannot be computed.
@@ -20,7 +22,17 @@ def get_cfg() -> CN:
 
 
 def add_epl_config(cfg: CN) -> None:
-    """Add the keys of Detectron2's DeepLab project (where they are missing) and those of epl_d2 to `cfg`, in place."""
+    """Add the keys of Detectron2's DeepLab project (where they are missing) and those of epl_d2 to `cfg`, in place.
+
+    What these keys name is registered with Detectron2 on the way, see :func:`epl_d2.register`. Of the defaults that
+    were there before, which are made for detection and for hard pixel mining, four change:
+
+    - ``INPUT.CROP.TYPE``: "relative_range" -> "absolute", and ``INPUT.CROP.SIZE``: [0.9, 0.9] -> [512, 512] pixels;
+    - ``INPUT.MIN_SIZE_TEST``: 800 -> 0, so that test images keep their size;
+    - ``MODEL.SEM_SEG_HEAD.LOSS_TYPE``: DeepLab's "hard_pixel_mining" -> "cross_entropy", unless the keys of DeepLab
+      were added before.
+    """
+    register()
     if "POLY_LR_POWER" not in cfg.SOLVER:
         add_deeplab_config(cfg)
         # DeepLab's own default mines the hardest 20% of the pixels; the paper's baseline is plain cross entropy.

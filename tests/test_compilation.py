@@ -50,7 +50,7 @@ def test_a_second_run_compiles_nothing(tmp_path):
         "           for value in vars(module).values() if hasattr(value, 'stats') and value.signatures]\n"
         "print(len(kernels), sum(bool(kernel.stats.cache_hits) for kernel in kernels))\n"
     )
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "EPL_D2_STANDALONE": "1"}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for run in range(2):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -15,6 +15,9 @@ import argparse
 import itertools
 import sys
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 from detectron2.utils.env import seed_all_rng
 
 from epl_d2.analysis.gradients import analyze_gradients

@@ -5,7 +5,8 @@ python tools/analyze_model.py --config-file configs/CamVid/deeplab_v3_plus_mobil
 python tools/analyze_model.py --config-file ... --tasks parameters flops --size 1024 2048 MODEL.DEVICE cpu
 
 Operations and activations are those of inference on one image, where EPL has no part. The step is forward and backward
-on noise with random regions as labels; steps with and without EPL take turns, and the median is shown.
+on noise with random regions as labels. Steps with and without EPL take turns; the median is shown, and the quartiles in
+brackets. What EPL adds is measured turn by turn.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
+import numpy as np
 import torch
 from detectron2.utils.events import EventStorage
+from tabulate import tabulate
 
 from epl_d2.analysis.cost import (
     count_inference,
@@ -36,11 +42,16 @@ def with_epl(cfg):
     return build_epl_loss(cfg)
 
 
+def with_quartiles(values: np.ndarray) -> str:
+    """The median of some values and, in brackets, their quartiles."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
 def print_parameters(model: torch.nn.Module) -> None:
     counts = parameters_by_part(model)
-    for part, count in counts.items():
-        print(f"{part:40s} {count:>14,}")
-    print(f"{'trainable parameters':40s} {sum(counts.values()):>14,}")
+    rows = [*counts.items(), ("all", sum(counts.values()))]
+    print(tabulate(rows, ("part", "trainable parameters"), intfmt=","))
 
 
 def print_step(cfg, model: torch.nn.Module, images: int, size: tuple[int, int], repetitions: int) -> None:
@@ -58,15 +69,21 @@ def print_step(cfg, model: torch.nn.Module, images: int, size: tuple[int, int], 
         forward(name).backward()
 
     seconds = time_in_turns({name: lambda name=name: step(name) for name in terms}, repetitions, model.device)
+    header = ["step", "ms", "MiB kept for backward"]
+    rows = []
     for name in terms:
         saved = saved_for_backward(lambda name=name: forward(name))
-        line = f"{name:12s} {1e3 * seconds[name]:10.1f} ms {saved / 2**20:10.1f} MiB kept for backward"
+        rows.append([name, with_quartiles(1e3 * np.array(seconds[name])), saved / 2**20])
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
             step(name)
-            line += f" {torch.cuda.max_memory_allocated(model.device) / 2**20:10.1f} MiB at the peak"
-        print(line)
-    print(f"EPL adds {100 * (seconds['with EPL'] / seconds['without EPL'] - 1):.1f}% to the time of a step")
+            rows[-1].append(torch.cuda.max_memory_allocated(model.device) / 2**20)
+    if model.device.type == "cuda":
+        header.append("MiB at the peak")
+    alignment = ("left", *["right"] * (len(header) - 1))
+    print(tabulate(rows, header, floatfmt=".1f", disable_numparse=[1], colalign=alignment))
+    without, with_term = (np.array(seconds[name]) for name in terms)
+    print(f"EPL adds {with_quartiles(100 * (with_term / without - 1))} percent to the time of a step")
 
 
 def main() -> int:
@@ -75,7 +92,7 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="pixels; default INPUT.CROP.SIZE")
     parser.add_argument("--images", type=int, default=2, help="images of the training step (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=5, help="timed steps of each kind (default: %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=11, help="timed steps of each kind (default: %(default)s)")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     args = parser.parse_args()
     for name in ("images", "repetitions"):

@@ -14,19 +14,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from tabulate import tabulate
 
-from epl_d2 import get_cfg
+from epl_d2 import get_cfg, register
 from epl_d2.data.augmentation_recipe import build_train_augmentations
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.label_io import read_image, read_record_label
 
+PARTS = ("read image", "read label", "augment")
 Step = Callable[[dict[str, Any]], Any]
 
 
@@ -92,6 +97,7 @@ def main() -> int:
     parser.add_argument("--max-ratio", type=float, default=1.2, help="accepted ours / stock (default: %(default)s)")
     parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set")
     args = parser.parse_args()
+    register()
     if args.dataset_file:
         register_from_yaml(args.dataset_file)
     torch.set_num_threads(1)
@@ -100,13 +106,14 @@ def main() -> int:
     records = DatasetCatalog.get(args.name)[: args.images]
     spent = measure(build_steps(args.name, tuple(args.crop), records), records, args.repetitions)
     print(f"{args.name}, crop {args.crop[0]} x {args.crop[1]}, {len(records)} images, one core")
-    print(f"{'':12} {'images/s':>9} {'ms':>7}   read image  read label     augment        rest")
+    rows = []
     for mapper in ("ours", "stock"):
         total = spent[mapper]
-        parts = [spent[f"{mapper}: {part}"] for part in ("read image", "read label", "augment")]
+        parts = [spent[f"{mapper}: {part}"] for part in PARTS]
         parts.append(max(0.0, total - sum(parts)))
-        shares = "".join(f"{part:6.1f} {100 * part / total:3.0f} %" for part in parts)
-        print(f"{mapper:12} {1e3 / total:9.1f} {total:7.1f} {shares}")
+        rows.append([mapper, 1e3 / total, total, *(f"{part:.1f} ({100 * part / total:.0f} %)" for part in parts)])
+    header = ("mapper", "images/s", "ms", *(f"{part}, ms" for part in (*PARTS, "rest")))
+    print(tabulate(rows, header, floatfmt=".1f", colalign=("left", *["right"] * (len(header) - 1))))
     ratio = spent["ours"] / spent["stock"]
     print(f"ours / stock: {ratio:.2f} (accepted: {args.max_ratio})")
     return 0 if ratio <= args.max_ratio else 1

@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
-
 import cv2
 import numpy as np
 

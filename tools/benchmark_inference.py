@@ -19,6 +19,9 @@ import statistics
 import sys
 import time
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 from tabulate import tabulate

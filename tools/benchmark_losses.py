@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # no chatter of the profiler
 
 import numpy as np
@@ -28,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from epl_d2.contours.signed_distance import signed_distance
+from epl_d2.contours import signed_distance
 from epl_d2.losses import boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
 
 # (N, K, H, W) and how many classes occur in the labels of an image.

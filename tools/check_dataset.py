@@ -12,11 +12,14 @@ import sys
 from functools import partial
 from multiprocessing.pool import ThreadPool
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import cv2
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
-import epl_d2  # noqa: F401  registers the data sets
+from epl_d2 import register
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.label_check import describe, inspect_record, summarise
 from epl_d2.files import usable_cores
@@ -30,6 +33,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=usable_cores(), help="threads (default: %(default)s)")
     parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
     args = parser.parse_args()
+    register()
     try:
         if args.dataset_file:
             register_from_yaml(args.dataset_file)

@@ -19,14 +19,11 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 import numpy as np
 

@@ -10,13 +10,10 @@ images. The numbers are those of ``train_net.py --eval-only``. Needs neither tor
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
 from epl_d2.data.label_io import make_label_map

@@ -14,6 +14,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import torch
 
 from epl_d2.checkpoint.loading import load_weights

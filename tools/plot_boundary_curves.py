@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.evaluation.prediction_folders import distinct_names

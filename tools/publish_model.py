@@ -20,6 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 

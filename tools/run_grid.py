@@ -57,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
     if options.collect:
         return collect(grid, output)
 
+    import epl_d2.quiet_detectron2  # noqa: F401
+
+    # isort: split
     from epl_d2.experiments.plan import check_same_configuration, plan_runs  # loads PyTorch and Detectron2
 
     runs = plan_runs(grid, output, ROOT, files=not options.dry_run)

@@ -11,6 +11,9 @@ import argparse
 import os
 import sys
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from epl_d2.contours import contour_line
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image
 from epl_d2.data.shapes import render_scene
-from epl_d2.visualization import contours, write_png
+from epl_d2.visualization import write_png
 from epl_d2.visualization.ground_truth import read_ground_truth
 from epl_d2.visualization.potential import potential_sheet
 
@@ -97,6 +98,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def build_config(args: argparse.Namespace) -> CfgNode:
+    import epl_d2.quiet_detectron2  # noqa: F401
+
+    # isort: split
     from epl_d2.engine.setup import read_config, with_working_norms
 
     cfg = read_config(args.config_file, args.opts)
@@ -148,7 +152,7 @@ def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, s
     """The id of a class given by name or number; by default that of the longest contour in `labels`."""
     count = len(dataset.classes)
     if name is None:
-        lengths = np.bincount(labels[contours(labels, ignore_value=dataset.ignore_label)], minlength=count)
+        lengths = np.bincount(labels[contour_line(labels, ignore_value=dataset.ignore_label)], minlength=count)
         return int(lengths[:count].argmax())
     if name in dataset.classes:
         class_id = dataset.classes.index(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,10 +33,10 @@ def count_inference(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
 
     Args:
         model: an `EPLSemanticSegmentor`.
-        size: (H, W) of the image in pixels.
+        size: (H, W) of the image in pixels; the model pads it where its backbone needs that.
     """
     network = _Prediction(model).eval()
-    image = torch.zeros(1, 3, *size, device=model.device)
+    image = model.batch([torch.zeros(3, *size)]).tensor
     with torch.no_grad():
         analyses = FlopCountAnalysis(network, image), ActivationCountAnalysis(network, image)
         for analysis in analyses:
@@ -94,16 +93,22 @@ def saved_for_backward(step: Callable[[], torch.Tensor]) -> int:
     return total
 
 
-def time_in_turns(steps: dict[str, Callable[[], Any]], repetitions: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each step; the steps take turns, so that other work on the machine meets all of them."""
+def time_in_turns(
+    steps: dict[str, Callable[[], Any]], repetitions: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each step, one value a turn.
+
+    The steps take turns, in reverse order every second time: other work on the machine meets all of them, and none
+    always follows the same other. So the values of a turn belong together, and can be compared as pairs.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repetition in range(repetitions + 1):
-        for name, step in steps.items():
+    for turn in range(repetitions + 1):
+        for name in reversed(steps) if turn % 2 else steps:
             start = _now(device)
-            step()
-            if repetition:  # the first turn warms up
+            steps[name]()
+            if turn:  # the first turn warms up
                 seconds[name].append(_now(device) - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 class _Prediction(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from epl_d2.contours.contour_distance import contour_distance
+from epl_d2.contours import contour_sides, distance_to
 
 __all__ = ["TermGradient", "analyze_gradients"]
 
@@ -179,10 +179,5 @@ def _full_size_logits(head: nn.Module) -> Iterator[_Probe]:
 
 def _within(labels: np.ndarray, widths: Sequence[int], ignore_value: int) -> list[np.ndarray]:
     """[N, H, W] masks of the pixels that are less than each width away from a contour pixel."""
-    distances = np.stack([_distance(label, ignore_value) for label in labels])
+    distances = np.stack([distance_to(contour_sides(label, ignore_value)) for label in labels])
     return [distances < width for width in widths]
-
-
-def _distance(label: np.ndarray, ignore_value: int) -> np.ndarray:
-    distance = contour_distance(label, ignore_value)
-    return distance if distance.any() else np.full(label.shape, np.inf, np.float32)  # no contour

@@ -1,1 +1,27 @@
-"""What a contour of a label map is: edges and distances. NumPy and OpenCV alone."""
+"""What a contour of a label map is, how far away it is, and how a prediction's differ from the target's.
+
+Pure NumPy and OpenCV. There are two rules, because there are two uses:
+
+- A *line* (`contour_line`, `class_line`) is one pixel wide: a pixel is on it that differs from its east, south or
+  south-east neighbor, as in the boundary metrics. `epl_d2.evaluation` counts the same pixels with compiled kernels.
+- The *sides* of a contour (`contour_sides`) are the pixels next to it: those with a 4-neighbor of another class.
+  Distances to a contour start from them.
+
+Ignored pixels make neither. Beside them stand the edge maps of GSCNN (`edges`), which follow its reference.
+"""
+
+from .distances import contour_distance, distance_to, signed_distance, within
+from .errors import BoundaryErrors, boundary_errors
+from .lines import class_line, contour_line, contour_sides
+
+__all__ = [
+    "BoundaryErrors",
+    "boundary_errors",
+    "class_line",
+    "contour_distance",
+    "contour_line",
+    "contour_sides",
+    "distance_to",
+    "signed_distance",
+    "within",
+]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
-from epl_d2.visualization.contours import contours
+from epl_d2.contours import contour_line
 
 from .label_io import read_image, read_record_label, unknown_ids
 
@@ -55,7 +56,7 @@ def inspect_record(record: Mapping[str, Any], num_classes: int, ignore_label: in
         return LabelReport(error=f"{path}: label ids {wrong[:10]}, {expected}")
     ignored = label == ignore_label
     pixels = np.bincount(np.where(ignored, num_classes, label).ravel(), minlength=num_classes + 1)
-    changes = int(contours(label, ignore_value=ignore_label).sum())
+    changes = int(contour_line(label, ignore_value=ignore_label).sum())
     return LabelReport("", bool(ignored.all()), pixels, changes)
 
 
@@ -111,20 +112,28 @@ def describe(summary: DatasetSummary, classes: Sequence[str]) -> str:
     """The summary as a table and a few sentences."""
     usable = summary.images - len(summary.errors)
     all_pixels, labelled = int(summary.pixels.sum()), int(summary.pixels[:-1].sum())
-    width = max(map(len, (*classes, "ignored")))
-    lines = [f"{'id':>4}  {'class':{width}}  {'pixels':>14}  {'share':>8}  {'images':>7}"]
-    rows = [(str(i), name, summary.images_with[i]) for i, name in enumerate(classes)] + [("-", "ignored", "")]
-    for (number, name, images), pixels in zip(rows, summary.pixels.tolist(), strict=True):
-        lines.append(f"{number:>4}  {name:{width}}  {pixels:14,}  {_percent(pixels, all_pixels)}  {images:>7}")
+    names = [(str(i), name, str(summary.images_with[i])) for i, name in enumerate(classes)] + [("-", "ignored", "")]
+    rows = [
+        (number, name, f"{pixels:,}", _percent(pixels, all_pixels), images)
+        for (number, name, images), pixels in zip(names, summary.pixels.tolist(), strict=True)
+    ]
+    table = tabulate(
+        rows,
+        ("id", "class", "pixels", "share", "images"),
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=("right", "left", "right", "right", "right"),
+    )
     many = ", ".join(f"{k}: {n}" for k, n in enumerate(summary.classes_per_image.tolist()) if n)
-    lines += [
+    lines = [
+        table,
         "",
         f"images: {summary.images}, usable: {usable}, without any label: {summary.empty}",
         f"images by their number of classes: {many or 'none'}",
-        f"contour pixels: {_percent(summary.contour_pixels, labelled).strip()} of the labelled ones",
+        f"contour pixels: {_percent(summary.contour_pixels, labelled)} of the labelled ones",
     ]
     return "\n".join(lines)
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:7.3f}%" if whole else f"{'-':>8}"
+    return f"{100 * part / whole:.3f}%" if whole else "-"

@@ -150,7 +150,7 @@ def unknown_ids(label: np.ndarray, num_classes: int, ignore_label: int) -> list[
         known[:num_classes] = True
         if 0 <= ignore_label < 256:
             known[ignore_label] = True
-        present = cv2.calcHist([label], [0], None, [256], [0, 256])[:, 0] > 0
+        present = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel() > 0  # [256, 1], or [256] from OpenCV 5 on
         return np.flatnonzero(present & ~known).tolist()
     wrong = label[(label != ignore_label) & ((label < 0) | (label >= num_classes))]
     return np.unique(wrong).tolist()

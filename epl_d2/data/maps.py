@@ -10,9 +10,8 @@ import numpy as np
 from detectron2.config import CfgNode
 
 from epl_d2.config import MAPS_OF_LOSSES
-from epl_d2.contours.contour_distance import contour_distance
+from epl_d2.contours import contour_distance, signed_distance
 from epl_d2.contours.edges import canny_edges, label_edges
-from epl_d2.contours.signed_distance import signed_distance
 
 __all__ = ["MAPS", "ImageMap", "build_maps"]
 

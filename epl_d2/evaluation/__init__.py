@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .boundary_statistics import BoundaryStatistics
+from .scores import boundary_scores
 
 if TYPE_CHECKING:
     from .evaluator import SemSegBoundaryEvaluator
 
-__all__ = ["BoundaryStatistics", "SemSegBoundaryEvaluator"]
+__all__ = ["BoundaryStatistics", "SemSegBoundaryEvaluator", "boundary_scores"]
 
 
 def __getattr__(name: str) -> Any:

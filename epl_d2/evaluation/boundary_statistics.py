@@ -21,6 +21,7 @@ from .trimap import count_trimap
 
 IGNORE_MODES = ("ignore", "zero")
 TRIMAPS = ("label-change", "void")
+DEFAULT_WIDTHS = tuple(range(1, 21))
 
 # F of one image is added up in units of 2**-40, as an integer: sums of floats depend on their order. Eight
 # million images fit, and the rounding stays below 1e-12.
@@ -53,7 +54,7 @@ class BoundaryStatistics:
     def __init__(
         self,
         num_classes: int,
-        widths: Iterable[int],
+        widths: Iterable[int] = DEFAULT_WIDTHS,
         ignore_value: int = 255,
         ignore_mode: str = "ignore",
         trimap: str = "label-change",
@@ -61,7 +62,7 @@ class BoundaryStatistics:
         """
         Args:
             num_classes: K; class ids are 0..K-1.
-            widths: pixel widths d, positive integers, in the order in which scores are wanted.
+            widths: pixel widths d, positive integers, in the order in which scores are wanted; by default 1 to 20.
             ignore_value: the target value that marks ignored pixels, no class id.
             ignore_mode: ``"ignore"``: edges that touch ignored pixels are no contours. ``"zero"``: both maps
                 are cleared where the target is ignored and edges of what remains are contours, as in the

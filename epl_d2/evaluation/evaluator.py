@@ -20,7 +20,7 @@ from detectron2.utils import comm
 from epl_d2.data.label_io import read_label
 from epl_d2.files import usable_cores, write_whole
 
-from .boundary_statistics import BoundaryStatistics
+from .boundary_statistics import DEFAULT_WIDTHS, BoundaryStatistics
 from .image_counts import IMAGE_COUNTS_FILE, write_image_counts
 from .report import check_report_widths, class_table, curves_record, flat_scores, format_table, write_report
 
@@ -41,7 +41,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         num_classes: int | None = None,
         ignore_value: int | None = None,
-        widths: Iterable[int] = range(1, 21),
+        widths: Iterable[int] = DEFAULT_WIDTHS,
         report_widths: Iterable[int] = (1, 3, 5, 9),
         ignore_mode: str = "ignore",
         trimap: str = "label-change",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from epl_d2.files import write_whole
 
@@ -140,15 +141,8 @@ def comparison_table(records: Sequence[dict[str, Any]], report_widths: Sequence[
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as aligned text, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+    alignment = ("left", *["right"] * (len(rows[0]) - 1))
+    return tabulate(rows[1:], rows[0], tablefmt="plain", disable_numparse=True, colalign=alignment)
 
 
 def write_report(folder: str | Path, record: dict[str, Any], report_widths: Sequence[int]) -> None:

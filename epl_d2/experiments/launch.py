@@ -83,7 +83,7 @@ def run_all(
     executor = _executor(folder, runs, slurm)
     if slurm is not None:
         executor.update_parameters(slurm_array_parallelism=jobs)
-        with _light_environment(), executor.batch():
+        with executor.batch():
             active = {executor.submit(_Job(run)): (run, None) for run in pending}
         pending.clear()
     else:
@@ -95,8 +95,7 @@ def run_all(
         while pending or active:
             while pending and slots:
                 run, slot = pending.popleft(), slots.popleft()
-                with _light_environment():
-                    active[executor.submit(_Job(run, slot))] = (run, slot)
+                active[executor.submit(_Job(run, slot))] = (run, slot)
             for job in [job for job in active if job.done()]:
                 run, slot = active.pop(job)
                 slots.append(slot)
@@ -124,19 +123,6 @@ class _Job(submitit.helpers.Checkpointable):
 
     def __call__(self) -> None:
         execute(self.run, self.gpu)
-
-
-@contextmanager
-def _light_environment() -> Iterator[None]:
-    """The processes that wait for their trainings need neither PyTorch nor Detectron2."""
-    before = os.environ.get("EPL_D2_STANDALONE")
-    os.environ["EPL_D2_STANDALONE"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("EPL_D2_STANDALONE")
-        if before is not None:
-            os.environ["EPL_D2_STANDALONE"] = before
 
 
 def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None) -> submitit.AutoExecutor:

@@ -121,7 +121,6 @@ def execute(run: Run, gpu: str | None = None) -> None:
             return
         write_whole(run.configuration_file, lambda path: path.write_text(run.configuration, encoding="utf-8"))
         environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
-        environment.pop("EPL_D2_STANDALONE", None)
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         attempt = _note_attempt(folder, {**describe_commit(Path(run.train_net).parent), "started": time.time()})

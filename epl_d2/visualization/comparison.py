@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .contours import boundary_errors, within
+from epl_d2.contours import boundary_errors, within
+
 from .draw import NARROWEST_LEGEND, check_image, colorize, darkened, legend
 from .sheet import Color, Panel, grid, page, panel_scale, scaled, scaled_mask, swatches
 from .window import densest_window, outlined

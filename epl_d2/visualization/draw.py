@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from epl_d2.contours import BoundaryErrors, boundary_errors, contour_line
+from epl_d2.contours.lines import check_label_map
 from epl_d2.files import write_whole
 
-from .contours import BoundaryErrors, boundary_errors, check_label_map, contours
 from .sheet import Color, Panel, grid, page, panel_scale, scaled, scaled_mask, swatches
 
 # VOC's own colour for "void"; no class of the supported data sets has it.
@@ -74,7 +75,7 @@ def draw_contours(
         ignore_value: label that takes no part.
     """
     check_image(image, labels)
-    lines = contours(labels, width, ignore_value)
+    lines = contour_line(labels, width, ignore_value)
     picture = image.copy()
     picture[lines] = colors if np.ndim(colors) == 1 else colorize(labels, colors, ignore_value)[lines]
     return picture

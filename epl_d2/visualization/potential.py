@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from epl_d2.contours import BoundaryErrors
 from epl_d2.losses.formulas import predicted_region
 from epl_d2.losses.potential import directions_of, potential_field
 
-from .contours import BoundaryErrors
 from .draw import (
     EXTRA_COLOR,
     MATCHED_COLOR,

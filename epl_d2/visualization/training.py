@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from epl_d2.contours import contour_line
 from epl_d2.losses.potential import directions_of
 
-from .contours import contours
 from .draw import check_image, colorize
 from .potential import ARROWS, class_energies, paint_energies
 from .sheet import Panel, grid
@@ -63,7 +63,7 @@ def training_pictures(
 
 def longest_contour(labels: np.ndarray, num_classes: int, ignore_value: int = 255) -> int:
     """The class with the most contour pixels; without any contour that with the most pixels, or 0."""
-    for chosen in (labels[contours(labels, ignore_value=ignore_value)], labels[labels != ignore_value]):
+    for chosen in (labels[contour_line(labels, ignore_value=ignore_value)], labels[labels != ignore_value]):
         if chosen.size:
             return int(np.bincount(chosen.ravel(), minlength=num_classes).argmax())
     return 0

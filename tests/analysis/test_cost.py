@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.structures import ImageList
 from torch import nn
 
 from epl_d2 import get_cfg
@@ -16,6 +17,7 @@ from epl_d2.analysis.cost import (
     synthetic_batch,
     time_in_turns,
 )
+from epl_d2.engine import Trainer, read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,10 +25,14 @@ ROOT = Path(__file__).parents[2]
 class OneConvolution(nn.Module):
     device = torch.device("cpu")
 
-    def __init__(self):
+    def __init__(self, divisibility=0):
         super().__init__()
+        self.divisibility = divisibility
         self.backbone = nn.Conv2d(3, 4, 3, padding=1, bias=False)
         self.sem_seg_head = nn.ModuleDict({"predictor": nn.Conv2d(4, 2, 1)})
+
+    def batch(self, tensors):
+        return ImageList.from_tensors(tensors, self.divisibility)
 
     def predict(self, images):
         return self.sem_seg_head["predictor"](self.backbone(images))
@@ -37,6 +43,18 @@ def test_operations_and_activations_are_those_of_the_formula():
     pixels = 6 * 10
     assert operations == pixels * (3 * 4 * 9 + 4 * 2)
     assert activations == pixels * (4 + 2)
+
+
+def test_operations_are_those_of_the_padded_image_where_the_model_pads():
+    assert count_inference(OneConvolution(divisibility=8), (6, 10)) == count_inference(OneConvolution(), (8, 16))
+
+
+def test_a_feature_pyramid_is_counted_at_sizes_that_it_pads():
+    cfg = read_config(ROOT / "configs" / "CamVid" / "semantic_fpn_mobilenet_v2_c64_240_2400_bs4.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    model = Trainer.build_model(cfg)
+    assert count_inference(model, (36, 50)) == count_inference(model, (64, 64))
 
 
 def test_parameters_are_counted_by_part_and_only_if_trainable():
@@ -69,9 +87,11 @@ def test_synthetic_batches_follow_the_config_and_the_seed():
 
 def test_steps_take_turns():
     calls = []
-    seconds = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, torch.device("cpu"))
-    assert calls == ["a", "b"] * 4  # the first turn warms up
-    assert set(seconds) == {"a", "b"} and all(value >= 0 for value in seconds.values())
+    steps = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = time_in_turns(steps, 3, torch.device("cpu"))
+    assert "".join(calls) == "abbaabba"  # the first turn warms up
+    assert set(seconds) == {"a", "b"}
+    assert all(len(values) == 3 and min(values) >= 0 for values in seconds.values())
 
 
 @pytest.mark.slow

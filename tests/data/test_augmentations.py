@@ -96,9 +96,11 @@ def build_steps() -> list:
 
 def test_fused_warp_samples_where_the_single_steps_do(rng):
     """The same draws, one after the other or fused, give the same geometry; and the same pixels where nothing
-    is turned, for then the single steps resample only once as well."""
+    is turned, for then the single steps resample only once as well. A centre halfway between two pixels of the
+    input may take either, which depends on the rounding and with it on OpenCV's version."""
     image = cv2.GaussianBlur(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8), (7, 7), 2)
     label = (image[:, :, 0] // 64).astype(np.uint8)
+    centres = np.stack(np.meshgrid(np.arange(64), np.arange(48)), axis=-1).reshape(-1, 2) + 0.5
     unturned = 0
     for seed in range(30):
         np.random.seed(seed)
@@ -112,7 +114,10 @@ def test_fused_warp_samples_where_the_single_steps_do(rng):
         assert fused.image.shape == (48, 64, 3) and fused.sem_seg.shape == (48, 64)
         if warp.matrix[0, 1] == 0:
             unturned += 1
-            np.testing.assert_array_equal(fused.sem_seg, single.sem_seg)
+            seen = warp.inverse().apply_coords(centres)
+            halfway = (np.abs(seen - seen.round()) < 1e-6).any(axis=1).reshape(48, 64)
+            np.testing.assert_array_equal(fused.sem_seg[~halfway], single.sem_seg[~halfway])
+            assert halfway.mean() < 0.5
             assert np.abs(fused.image.astype(int) - single.image).max() <= 1
     assert unturned >= 8
 

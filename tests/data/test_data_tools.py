@@ -19,8 +19,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def run(monkeypatch, capsys):
     """run(script, *arguments): its main(), as from the command line; (exit code, printed text, module)."""
-    # The scripts that need no Detectron2 set this variable if it is not there; other tests must not see it.
-    monkeypatch.setenv("EPL_D2_STANDALONE", "")
     threads = torch.get_num_threads(), cv2.getNumThreads()
 
     def call(script: str, *arguments: object):

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -143,6 +144,13 @@ def test_unknown_ids(dtype):
     assert unknown_ids(label, 5, 255) == [5, 37, 254]
     assert unknown_ids(label, 38, 255) == [254]
     assert unknown_ids(label, 255, 255) == []
+
+
+@pytest.mark.parametrize("shape", [(256, 1), (256,)], ids=["OpenCV 4", "OpenCV 5"])
+def test_unknown_ids_with_either_shape_of_a_histogram(monkeypatch, shape):
+    calc_hist = cv2.calcHist
+    monkeypatch.setattr(cv2, "calcHist", lambda *arguments: calc_hist(*arguments).reshape(shape))
+    assert unknown_ids(np.array([[0, 4, 255], [5, 37, 254]], np.uint8), 5, 255) == [5, 37, 254]
 
 
 def _gray_png(ids: np.ndarray, bits: int) -> bytes:

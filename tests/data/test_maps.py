@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from epl_d2 import get_cfg
-from epl_d2.contours.contour_distance import contour_distance
-from epl_d2.contours.signed_distance import signed_distance
+from epl_d2.contours import contour_distance, signed_distance
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.maps import build_maps
 

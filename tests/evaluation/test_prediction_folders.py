@@ -67,8 +67,7 @@ def test_bad_widths(text):
 @pytest.mark.parametrize(
     "jobs", [pytest.param(1, id="in this process"), pytest.param(2, id="two", marks=pytest.mark.slow)]
 )
-def test_files_count_like_arrays(pairs, all_pairs, jobs, monkeypatch):
-    monkeypatch.setenv("EPL_D2_STANDALONE", "1")  # new processes start faster without torch
+def test_files_count_like_arrays(pairs, all_pairs, jobs):
     expected = BoundaryStatistics(6, [1, 3])
     for pair in all_pairs:
         expected.update(*pair)

@@ -35,7 +35,6 @@ class Done:
 @pytest.fixture
 def run_tool(monkeypatch, capsys) -> Callable[..., Done]:
     """Run a tool's ``main()`` in this process, which is faster than a new one."""
-    monkeypatch.setenv("EPL_D2_STANDALONE", "")  # what a tool would set must not outlive the test
 
     def run(name: str, *arguments: object) -> Done:
         specification = importlib.util.spec_from_file_location(f"tool_{Path(name).stem}", TOOLS / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from epl_d2.contours import boundary_errors
 from epl_d2.visualization.comparison import (
     FIXED_COLOR,
     INTRODUCED_COLOR,
@@ -12,7 +13,6 @@ from epl_d2.visualization.comparison import (
     comparison_sheet,
     paint_change,
 )
-from epl_d2.visualization.contours import boundary_errors
 
 
 def errors_of(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:

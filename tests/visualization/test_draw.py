@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from epl_d2.contours import boundary_errors, contour_line
 from epl_d2.visualization import (
-    boundary_errors,
     colorize,
-    contours,
     draw_contours,
     legend,
     overlay,
@@ -56,7 +55,7 @@ def test_overlay_mixes_and_leaves_ignored_pixels(scene) -> None:
 
 def test_draw_contours_changes_contour_pixels_only(scene) -> None:
     before = scene.image.copy()
-    lines = contours(scene.target)
+    lines = contour_line(scene.target)
     plain = draw_contours(scene.image, scene.target, (255, 0, 255))
     assert (plain[lines] == (255, 0, 255)).all()
     assert np.array_equal(plain[~lines], scene.image[~lines])

@@ -29,8 +29,6 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)
-        # The tools may set EPL_D2_STANDALONE; monkeypatch puts it back.
-        monkeypatch.setenv("EPL_D2_STANDALONE", os.environ.get("EPL_D2_STANDALONE", ""))
         spec.loader.exec_module(module)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         return module.main()
@@ -128,9 +126,9 @@ def test_compare_predictions_needs_neither_torch_nor_detectron2(folders: Path) -
         "except SystemExit as stop:\n"
         "    assert not stop.code and not {'torch', 'detectron2'} & set(sys.modules), stop.code\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("EPL_D2_STANDALONE", None)
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "over 3 images" in done.stdout
 

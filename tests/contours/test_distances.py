@@ -1,12 +1,11 @@
-"""Distance maps of labels against brute force over pairs of pixels."""
+"""Distances against brute force over pairs of pixels."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from epl_d2.contours.contour_distance import contour_distance
-from epl_d2.contours.signed_distance import signed_distance
+from epl_d2.contours import contour_distance, distance_to, signed_distance, within
 
 
 def regions(rng: np.random.Generator, ignored: bool, size: tuple[int, int] = (17, 23)) -> np.ndarray:
@@ -20,17 +19,29 @@ def nearest(here: tuple[int, int], mask: np.ndarray) -> float:
     return np.sqrt(((np.argwhere(mask) - here) ** 2).sum(1).min())
 
 
+def test_distance_to_and_within_are_euclidean() -> None:
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[4, 4] = True
+    rows, columns = np.indices(mask.shape)
+    squares = (rows - 4) ** 2 + (columns - 4) ** 2
+    np.testing.assert_array_equal(distance_to(mask), np.sqrt(squares).astype(np.float32))
+    for distance in range(5):
+        assert np.array_equal(within(mask, distance), squares <= distance**2)
+    mask[4, 4] = False
+    assert np.isinf(distance_to(mask)).all() and not within(mask, 3).any()
+
+
 @pytest.mark.parametrize("ignored", [False, True])
 def test_signed_distance(rng, ignored):
     label = regions(rng, ignored)
     maps = signed_distance(label, 5)
     assert maps.dtype == np.float16 and maps.shape == (5, 17, 23)
     assert not maps[[2, 4]].any()  # absent
-    for category in (0, 1, 3):
-        own, others = label == category, (label != category) & (label != 255)
+    for class_id in (0, 1, 3):
+        own, others = label == class_id, (label != class_id) & (label != 255)
         for here in np.ndindex(*label.shape):
             expected = 1 - nearest(here, others) if own[here] else nearest(here, own)
-            assert maps[category][here] == np.float16(expected)
+            assert maps[class_id][here] == np.float16(expected)
 
 
 def test_the_contour_is_zero_inside_and_one_outside():

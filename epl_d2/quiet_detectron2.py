@@ -1,0 +1,13 @@
+"""Detectron2, imported without the warnings that its import causes.
+
+A module of fvcore's and one of Detectron2's call `torch.jit.script` while they are imported, which PyTorch answers with
+a FutureWarning each. The warnings name a file of PyTorch's, so that no filter can tell them from those that other calls
+cause; they are silenced during these two imports alone. A command imports this module before the rest of Detectron2.
+"""
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is", category=FutureWarning)
+    import detectron2.modeling.box_regression  # noqa: F401
+    import fvcore.nn.focal_loss  # noqa: F401

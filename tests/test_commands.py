@@ -1,0 +1,80 @@
+"""What a user sees of every command before it does anything."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(path for folder in (".", "tools", "demo", "datasets") for path in ROOT.joinpath(folder).glob("*.py"))
+QUIET = "epl_d2.quiet_detectron2"
+# Names of the package that load Detectron2 when they are asked for.
+LAZY = {f"epl_d2.{name}" for name in ("Predictor", "add_epl_config", "get_cfg", "register")}
+
+
+def imports_in_order(path: Path, *, lazy: bool) -> list[str]:
+    """Absolute names of the modules that a file imports, where `lazy` those inside functions as well."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped |= set(ast.walk(node))
+        if isinstance(node, ast.FunctionDef | ast.Lambda) and not lazy:
+            skipped |= set(ast.walk(node))
+    package = path.relative_to(ROOT).parts[:-1]
+    names = []
+    for node in sorted(set(ast.walk(tree)) - skipped, key=lambda node: getattr(node, "lineno", 0)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *filter(None, [node.module])))
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+@cache
+def loads_detectron2(name: str) -> bool:
+    """Whether importing a module, or a name of the package, loads Detectron2 or fvcore."""
+    waiting, seen = [name], set()
+    while waiting:
+        name = waiting.pop()
+        if name.split(".")[0] in ("detectron2", "fvcore") or name in LAZY:
+            return True
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            file = ROOT.joinpath(*parts[:end])
+            for path in {file.with_suffix(".py"), file / "__init__.py"} - seen:
+                seen.add(path)
+                if parts[0] == "epl_d2" and path.exists():
+                    waiting += imports_in_order(path, lazy=False)
+    return False
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_a_command_imports_detectron2_quietly_or_not_at_all(path):
+    names = imports_in_order(path, lazy=True)
+    first = next((name for name in names if loads_detectron2(name)), QUIET)
+    assert first == QUIET, f"{first} comes before {QUIET}"
+
+
+def test_the_warnings_of_the_import_are_gone_and_no_others():
+    code = """
+import runpy, sys
+sys.argv = ["train_net.py", "--help"]
+try:
+    runpy.run_path("train_net.py", run_name="__main__")
+except SystemExit:
+    pass
+print("of the command", file=sys.stderr)
+import torch
+torch.jit.script(torch.nn.Identity())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = done.stderr.split("of the command")
+    assert before.strip() == ""
+    assert len(re.findall("torch.jit.script. is deprecated", after)) == 1

@@ -3,6 +3,7 @@
 from .criterion import Criterion, build_criterion
 from .epl import build_epl_loss
 from .extra_losses import ExtraLoss, ExtraLosses, build_extra_losses
+from .table import cross_entropy
 
 __all__ = [
     "Criterion",
@@ -11,4 +12,5 @@ __all__ = [
     "build_criterion",
     "build_epl_loss",
     "build_extra_losses",
+    "cross_entropy",
 ]

@@ -29,7 +29,7 @@ from epl_d2.losses.compared.active_boundary import check_active_boundary_argumen
 from epl_d2.losses.criteria.gscnn import image_weighted_cross_entropy
 from epl_d2.losses.criteria.ohem import check_ohem_arguments
 
-__all__ = ["CRITERIA", "EXTRA_LOSSES", "NamedLoss"]
+__all__ = ["CRITERIA", "EXTRA_LOSSES", "NamedLoss", "cross_entropy"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class NamedLoss:
         return partial(self.function, ignore_value=ignore_value, **arguments)
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, ignore_value: int) -> torch.Tensor:
-    return F.cross_entropy(logits, labels, ignore_index=ignore_value)
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, ignore_value: int = 255) -> torch.Tensor:
+    """PyTorch's mean over the pixels, but an exact 0 instead of NaN, with gradients of 0, where all are ignored."""
+    mean = F.cross_entropy(logits, labels, ignore_index=ignore_value)
+    return torch.where((labels != ignore_value).any(), mean, 0.0)
 
 
 def _hard_pixel_mining(logits: torch.Tensor, labels: torch.Tensor, *, ignore_value: int) -> torch.Tensor:
@@ -71,7 +73,7 @@ def _check_border(border: int) -> None:
 
 # MODEL.SEM_SEG_HEAD.LOSS_TYPE -> the criterion; its settings are in the node of MODEL.SEM_SEG_HEAD with its name.
 CRITERIA = {
-    "cross_entropy": NamedLoss(_cross_entropy),
+    "cross_entropy": NamedLoss(cross_entropy),
     "hard_pixel_mining": NamedLoss(_hard_pixel_mining),
     "ohem": NamedLoss(ohem_cross_entropy, check_ohem_arguments),
     "label_relaxation": NamedLoss(label_relaxation_loss, _check_border),

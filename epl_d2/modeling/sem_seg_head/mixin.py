@@ -13,7 +13,7 @@ from torch import nn
 
 from epl_d2.losses import EPLLoss
 from epl_d2.modeling.layers.resize import resize
-from epl_d2.modeling.losses import ExtraLosses, build_criterion, build_epl_loss, build_extra_losses
+from epl_d2.modeling.losses import ExtraLosses, build_criterion, build_epl_loss, build_extra_losses, cross_entropy
 
 __all__ = ["EPLHeadMixin", "upsample_logits"]
 
@@ -115,7 +115,7 @@ class EPLHeadMixin:
         losses = {"loss_sem_seg": self.loss(logits, targets) * self.loss_weight}
         for name, auxiliary in self.auxiliary_layers(features).items():
             auxiliary = self.upsample(auxiliary, size)
-            losses[name] = F.cross_entropy(auxiliary, targets, ignore_index=self.ignore_value) * self.aux_loss_weight
+            losses[name] = cross_entropy(auxiliary, targets, ignore_value=self.ignore_value) * self.aux_loss_weight
         if self.epl is not None:
             losses.update(self.epl(logits, targets, iteration=_current_iteration()))
         if self.extra_losses is not None:

@@ -8,10 +8,16 @@ from epl_d2.losses import defaults
 
 from .registration import register
 
-__all__ = ["MAPS_OF_LOSSES", "add_epl_config", "get_cfg"]
+__all__ = ["MAP_OF_LOSS", "add_epl_config", "get_cfg"]
 
-# Key of MODEL.EXTRA_LOSSES -> the loader's map without which the loss cannot be computed.
-MAPS_OF_LOSSES = {"BOUNDARY": "signed_distance", "ACTIVE_BOUNDARY": "contour_distance"}
+# The losses of MODEL.EXTRA_LOSSES -> the loader's map that a loss takes beside logits and labels; None for none. It
+# stands here, and their functions in modeling/losses/table.py, because the loader knows no model.
+MAP_OF_LOSS: dict[str, str | None] = {
+    "GENERALIZED_DICE": None,
+    "BOUNDARY": "signed_distance",
+    "ACTIVE_BOUNDARY": "contour_distance",
+    "LOVASZ": None,
+}
 
 
 def get_cfg() -> CN:
@@ -64,9 +70,8 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
-    # EPL's weights are 0 before START_ITER and rise linearly during RAMP_ITERS iterations after it.
-    cfg.MODEL.EPL.START_ITER = 0
-    cfg.MODEL.EPL.RAMP_ITERS = 0
+    # Both of EPL's terms have one schedule.
+    _add_schedule(cfg.MODEL.EPL)
 
     cfg.MODEL.EPL.POINT = CN()
     # Factor of the point loss (eq. 3) in the total loss (eq. 5); 0 switches the term off. 0.1 is the paper's text.
@@ -87,17 +92,21 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.LINE.FORMULATION = defaults.FORMULATION
 
 
+def _add_schedule(loss: CN) -> None:
+    # A weight is 0 before START_ITER and rises linearly during RAMP_ITERS iterations after it.
+    loss.START_ITER = 0
+    loss.RAMP_ITERS = 0
+
+
 def _add_extra_loss_config(cfg: CN) -> None:
     # Losses that EPL is compared with (docs/comparison_losses.md). Any number of them can be on, beside EPL or without
     # it; the loader computes the maps that they need.
     cfg.MODEL.EXTRA_LOSSES = CN()
-    for name in ("GENERALIZED_DICE", "BOUNDARY", "ACTIVE_BOUNDARY", "LOVASZ"):
+    for name in MAP_OF_LOSS:
         cfg.MODEL.EXTRA_LOSSES[name] = CN()
         # Factor in the total loss; 0 leaves the loss out.
         cfg.MODEL.EXTRA_LOSSES[name].WEIGHT = 0.0
-        # The weight is 0 before START_ITER and rises linearly during RAMP_ITERS iterations after it.
-        cfg.MODEL.EXTRA_LOSSES[name].START_ITER = 0
-        cfg.MODEL.EXTRA_LOSSES[name].RAMP_ITERS = 0
+        _add_schedule(cfg.MODEL.EXTRA_LOSSES[name])
     # Distance to the contour, in pixels, from which on a predicted boundary pixel counts fully.
     cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.MAX_DISTANCE = 20.0
     # Share of an image's pixels that are taken for its predicted boundary, at most.

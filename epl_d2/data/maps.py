@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from detectron2.config import CfgNode
 
-from epl_d2.config import MAPS_OF_LOSSES
+from epl_d2.config import MAP_OF_LOSS
 from epl_d2.contours import contour_distance, signed_distance
 from epl_d2.contours.edges import canny_edges, label_edges
 
@@ -91,5 +91,5 @@ def build_maps(cfg: CfgNode) -> list[ImageMap]:
     unknown = [name for name in cfg.INPUT.MAPS if name not in MAPS]
     if unknown:
         raise ValueError(f"INPUT.MAPS holds {', '.join(map(repr, unknown))}; it may hold {', '.join(sorted(MAPS))}")
-    needed = [name for key, name in MAPS_OF_LOSSES.items() if cfg.MODEL.EXTRA_LOSSES[key].WEIGHT > 0]
+    needed = [name for key, name in MAP_OF_LOSS.items() if name and cfg.MODEL.EXTRA_LOSSES[key].WEIGHT > 0]
     return [MAPS[name](cfg) for name in dict.fromkeys([*cfg.INPUT.MAPS, *needed])]

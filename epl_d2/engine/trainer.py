@@ -118,13 +118,18 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
         """SGD as Detectron2's, with the head at SOLVER.HEAD_LR_FACTOR times the learning rate."""
+
+        def lr_factor(name: str) -> float:
+            head = cfg.SOLVER.HEAD_LR_FACTOR if name.startswith("sem_seg_head.") else 1.0
+            # Detectron2's own argument for biases would take the place of the head's factor.
+            return head * (cfg.SOLVER.BIAS_LR_FACTOR if name.endswith(".bias") else 1.0)
+
         params = get_default_optimizer_params(
             model,
             base_lr=cfg.SOLVER.BASE_LR,
             weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
             weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-            lr_factor_func=lambda name: cfg.SOLVER.HEAD_LR_FACTOR if name.startswith("sem_seg_head.") else 1.0,
+            lr_factor_func=lr_factor,
         )
         optimizer = torch.optim.SGD(
             params,

@@ -40,7 +40,7 @@ def batches_of(cfg, count: int):
 def logits_and_labels(model, batch):
     model.eval()
     with torch.no_grad():
-        images = model.batch([record["image"] for record in batch], normalise=True).tensor
+        images = model.batch([record["image"] for record in batch], normalize=True).tensor
         logits = model.predict(images)[..., : SIZE[0], : SIZE[1]]
     return logits, torch.stack([record["sem_seg"] for record in batch])
 

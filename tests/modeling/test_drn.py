@@ -33,9 +33,9 @@ class LiteralDRN:
 
     def norm(self, x, name):
         entries = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-        for entry, centre in entries.items():
+        for entry, center in entries.items():
             noise = torch.rand(x.shape[1], generator=self.generator) - 0.5
-            self.state_dict[f"{name}.{entry}"] = centre + 0.4 * noise
+            self.state_dict[f"{name}.{entry}"] = center + 0.4 * noise
         mean, var, weight, bias = (
             self.state_dict[f"{name}.{entry}"][:, None, None]
             for entry in ("running_mean", "running_var", "weight", "bias")

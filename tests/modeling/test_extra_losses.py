@@ -170,7 +170,7 @@ def test_criteria(batch, loss_type, keys, function):
     [
         (["LOSS_TYPE", "focal"], r"LOSS_TYPE is 'focal'; it may be 'cross_entropy', 'hard_pixel_mining', 'ohem', "),
         (["LOSS_TYPE", "ohem", "OHEM.THRESHOLD", 1.5], r"SEM_SEG_HEAD\.OHEM: threshold must be in \[0, 1\], got 1\.5"),
-        (["LOSS_TYPE", "label_relaxation", "LABEL_RELAXATION.BORDER", -1], r"LABEL_RELAXATION\.BORDER must be .* -1"),
+        (["LOSS_TYPE", "label_relaxation", "LABEL_RELAXATION.BORDER", -1], r"LABEL_RELAXATION: border must be .* -1"),
     ],
 )
 def test_bad_criteria_are_named(keys, message):

@@ -45,7 +45,7 @@ def distinct_models() -> list[str]:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_builds(name):
     cfg = read(name)
-    cfg.MODEL.DEVICE = "meta"  # shapes without memory or initialisation
+    cfg.MODEL.DEVICE = "meta"  # shapes without memory or initialization
     with torch.device("meta"):
         model = build_model(cfg)
     assert (model.sem_seg_head.epl is not None) == name.endswith("_epl.yaml")

@@ -72,7 +72,7 @@ def picture(height: int, width: int) -> torch.Tensor:
 
 
 def literal_logits(model, crop: np.ndarray) -> np.ndarray:
-    """[h, w, 3] normalised -> [h, w, K]: padded at the right and bottom to the backbone's divisor, cut again."""
+    """[h, w, 3] normalized -> [h, w, K]: padded at the right and bottom to the backbone's divisor, cut again."""
     h, w = crop.shape[:2]
     padded = cv2.copyMakeBorder(crop, 0, -h % 4, 0, -w % 4, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     with torch.no_grad():
@@ -87,8 +87,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def literal(model, image, size, *, scales=(1.0,), base_size=0, window=None, fraction=2 / 3, flip=False):
     """Probabilities [K, *size] of uint8 [3, H, W], as the loops of the reference evaluation compute them."""
-    normalised = ((image.numpy().transpose(1, 2, 0) - np.array(MEAN)) / np.array(STD)).astype(np.float32)
-    height, width = normalised.shape[:2]
+    normalized = ((image.numpy().transpose(1, 2, 0) - np.array(MEAN)) / np.array(STD)).astype(np.float32)
+    height, width = normalized.shape[:2]
     total = np.zeros((*size, K))
     for scale in scales:
         long_side = max(1, round(scale * (base_size or max(height, width))))
@@ -97,7 +97,7 @@ def literal(model, image, size, *, scales=(1.0,), base_size=0, window=None, frac
             new_w = max(1, round(long_side / float(height) * width))
         else:
             new_h = max(1, round(long_side / float(width) * height))
-        scaled = cv2.resize(normalised, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+        scaled = cv2.resize(normalized, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
         h, w = window or (new_h, new_w)
         pad_h, pad_w = max(h - new_h, 0), max(w - new_w, 0)
         top, left = pad_h // 2, pad_w // 2
@@ -189,10 +189,10 @@ def test_the_batch_changes_nothing_and_bounds_the_forward_pass(model, batch):
         seen.append(len(images))
         return model.predict(images)
 
-    normalised = (image - model.pixel_mean) / model.pixel_std
+    normalized = (image - model.pixel_mean) / model.pixel_std
     with torch.no_grad():
-        result = average_windows(predict, normalised, WindowProtocol((24, 24), batch=batch, flip=True))
-        one = average_windows(predict, normalised, WindowProtocol((24, 24), batch=1, flip=True))
+        result = average_windows(predict, normalized, WindowProtocol((24, 24), batch=batch, flip=True))
+        one = average_windows(predict, normalized, WindowProtocol((24, 24), batch=1, flip=True))
     torch.testing.assert_close(result, one, atol=1e-6, rtol=0)
     assert max(seen) <= 2 * batch
     assert sum(seen[: -(-16 // batch)]) == 2 * 16  # 4 x 4 windows, each once and once mirrored

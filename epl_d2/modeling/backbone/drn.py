@@ -6,8 +6,6 @@ ImageNet weights `tools/convert_checkpoint.py --from drn` renames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
@@ -16,6 +14,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
+
+from epl_d2.modeling.layers.conv_norm_relu import Norm
 
 __all__ = ["DRN"]
 
@@ -35,8 +35,6 @@ _RESIDUAL_LAYERS = {
     "layer6": (2048, 3, 1, 4),
 }
 _LAYERS = tuple(f"layer{index}" for index in range(9))
-
-Norm = str | Callable[[int], nn.Module]
 
 
 class _ConvolutionLayer(CNNBlockBase):
@@ -71,7 +69,7 @@ class DRN(Backbone):
             out_features: names of the features to return, among "layer0", "layer1" (16 channels, stride 1), "layer2"
                 (32, 2), "layer3" (256, 4), "layer4" (512, 8), "layer5" (1024, 8), "layer6" (2048, 8), "layer7" and
                 "layer8" (512, 8). Layers after the last of them are not built.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             freeze_at: number of layers, from "layer0" on, whose parameters and batch statistics stay as loaded.
 
         Raises:
@@ -130,7 +128,7 @@ class DRN(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """
         Args:
-            x: [N, 3, H, W] normalised images.
+            x: [N, 3, H, W] normalized images.
 
         Returns:
             The `out_features`, each [N, channels, ceil(H / stride), ceil(W / stride)].

@@ -7,14 +7,14 @@ models stand, so that its checkpoints load by a prefix; ImageNet weights come fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from torch import nn
+
+from epl_d2.modeling.layers.conv_norm_relu import Norm
 
 __all__ = ["InvertedResidual", "MobileNetV2", "build_mobilenet_v2_fpn_backbone"]
 
@@ -31,8 +31,6 @@ _GROUPS = (
 _STEM_CHANNELS = 32
 # One past the last entry of `features` in each stage; a stage ends where the undilated network halves the resolution.
 _STAGE_ENDS = {"res1": 2, "res2": 4, "res3": 7, "res4": 14, "res5": 18}
-
-Norm = str | Callable[[int], nn.Module]
 
 
 class InvertedResidual(nn.Module):
@@ -95,7 +93,7 @@ class MobileNetV2(Backbone):
                 dilated; its own stride dilates the groups after it.
             out_features: names of the features to return, among "res1" (16 channels, stride 2), "res2" (24, 4),
                 "res3" (32, 8), "res4" (96) and "res5" (320).
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             freeze_at: number of stages, from "res1" on, whose parameters and batch statistics stay as loaded.
             pad_before_expansion: zero padding before the 1x1 expansion (reference implementation) instead of at the
                 depthwise convolution (torchvision). The results differ near the image border only.
@@ -173,7 +171,7 @@ class MobileNetV2(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """
         Args:
-            x: [N, 3, H, W] normalised images.
+            x: [N, 3, H, W] normalized images.
 
         Returns:
             The `out_features`, each [N, channels, ceil(H / stride), ceil(W / stride)].

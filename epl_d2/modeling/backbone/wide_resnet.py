@@ -7,13 +7,14 @@ checkpoints load by a prefix. It has no stem and no last norm: "mod7" is the sum
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import nn
+
+from epl_d2.modeling.layers.conv_norm_relu import Norm
 
 __all__ = ["PreActivationBlock", "WideResNet38"]
 
@@ -30,8 +31,6 @@ _STAGES = {
 _FIRST_CHANNELS = 64
 _POOLED = ("mod2", "mod3")  # stages after a max pooling of stride 2
 _NAMES = ("mod1", *_STAGES)
-
-Norm = str | Callable[[int], nn.Module]
 
 
 def _norm_relu(norm: Norm, channels: int) -> nn.Sequential:
@@ -58,7 +57,7 @@ class PreActivationBlock(nn.Module):
         Args:
             in_channels: channels of the input.
             channels: those after each convolution: two (3x3, 3x3) or three (1x1, 3x3, 1x1).
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             stride: of the first convolution and the shortcut.
             dilation: of the 3x3 convolutions.
             dropout: share of the channels that are dropped before the last convolution.
@@ -109,7 +108,7 @@ class WideResNet38(Backbone):
         """
         Args:
             out_features: names of the features to return, among "mod1" ... "mod7".
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             freeze_at: number of stages, from "mod1" on, whose parameters and batch statistics stay as loaded.
 
         Raises:
@@ -172,7 +171,7 @@ class WideResNet38(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """
         Args:
-            x: [N, 3, H, W] normalised images.
+            x: [N, 3, H, W] normalized images.
 
         Returns:
             The `out_features`, each [N, channels, ceil(H / stride), ceil(W / stride)].

@@ -4,7 +4,7 @@ Shape shorthand in this module:
 
     N: images
     h, w: height and width of the feature map; P = h * w positions
-    mh, mw: height and width of a mask, both odd; its centre is the position that it belongs to
+    mh, mw: height and width of a mask, both odd; its center is the position that it belongs to
 """
 
 from __future__ import annotations

@@ -8,16 +8,17 @@ Shape shorthand in this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from detectron2.layers import get_norm
 from torch import nn
 
-__all__ = ["GatedConvolution", "ResidualBlock", "ShapeStream"]
+from .conv_norm_relu import Norm
+from .resize import resize
 
-Norm = str | Callable[[int], nn.Module]
+__all__ = ["GatedConvolution", "ResidualBlock", "ShapeStream"]
 
 
 class ResidualBlock(nn.Module):
@@ -71,7 +72,7 @@ class ShapeStream(nn.Module):
             in_channels: of the backbone's feature that the stream begins with.
             side_channels: of the features that the gates look at, one a gate.
             channels: of the stream at each gate.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
 
         Raises:
             ValueError: `side_channels` and `channels` differ in length.
@@ -104,13 +105,9 @@ class ShapeStream(nn.Module):
             mix of it with Canny's edges.
         """
         size = canny.shape[-2:]
-        stream = _resize(first, size)
+        stream = resize(first, size)
         stages = zip(self.blocks, self.reductions, self.gates, self.sides, sides, strict=True)
         for block, reduction, gate, side, feature in stages:
-            stream = gate(reduction(block(stream)), _resize(side(feature), size))
+            stream = gate(reduction(block(stream)), resize(side(feature), size))
         edges = self.edges(stream).sigmoid()
         return edges, self.attention(torch.cat([edges, canny.to(edges)], dim=1)).sigmoid()
-
-
-def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

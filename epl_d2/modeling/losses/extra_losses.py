@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from epl_d2.config import MAPS_OF_LOSSES
-from epl_d2.losses import active_boundary_loss, boundary_loss, generalized_dice_loss, lovasz_softmax_loss
+from epl_d2.config import MAP_OF_LOSS
 from epl_d2.losses.arguments import check_integer, check_weight
-from epl_d2.losses.compared.active_boundary import check_active_boundary_arguments
 from epl_d2.losses.schedule import ramp
 
-__all__ = ["ExtraLoss", "ExtraLosses", "build_extra_losses"]
+from .table import EXTRA_LOSSES
 
-# Key of MODEL.EXTRA_LOSSES -> the loss. What its keys hold besides weight and schedule are the loss's own arguments.
-LOSSES: dict[str, Callable[..., torch.Tensor]] = {
-    "GENERALIZED_DICE": generalized_dice_loss,
-    "BOUNDARY": boundary_loss,
-    "ACTIVE_BOUNDARY": active_boundary_loss,
-    "LOVASZ": lovasz_softmax_loss,
-}
+__all__ = ["ExtraLoss", "ExtraLosses", "build_extra_losses"]
 
 
 @dataclass(frozen=True)
@@ -118,16 +109,14 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
         ValueError: a key holds a value that its loss does not take.
     """
     losses = []
-    for key, function in LOSSES.items():
-        own = {name.lower(): value for name, value in cfg.MODEL.EXTRA_LOSSES[key].items()}
-        schedule = {name: own.pop(name) for name in ("weight", "start_iter", "ramp_iters")}
+    for key, named in EXTRA_LOSSES.items():
+        settings = dict(cfg.MODEL.EXTRA_LOSSES[key])
+        schedule = {name.lower(): settings.pop(name) for name in ("WEIGHT", "START_ITER", "RAMP_ITERS")}
         try:
-            if key == "ACTIVE_BOUNDARY":
-                check_active_boundary_arguments(**own)
             loss = ExtraLoss(
                 name=f"loss_{key.lower()}",
-                function=partial(function, ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE, **own),
-                map_name=MAPS_OF_LOSSES.get(key),
+                function=named.with_settings(settings, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
+                map_name=MAP_OF_LOSS[key],
                 **schedule,
             )
         except ValueError as error:

@@ -22,7 +22,7 @@ __all__ = ["EPLSemanticSegmentor"]
 class EPLSemanticSegmentor(SemanticSegmentor):
     """`SemanticSegmentor` with the same modules, keys and results.
 
-    Besides the backbone's features the head gets, at stride 1, "image" (the normalised picture, [N, 3, H, W]) and one
+    Besides the backbone's features the head gets, at stride 1, "image" (the normalized picture, [N, 3, H, W]) and one
     feature for every map of `INPUT.MAPS` that the loader added to the records. The image tells a head the size to
     upsample to; some models, such as GSCNN, look at it.
     """
@@ -36,7 +36,7 @@ class EPLSemanticSegmentor(SemanticSegmentor):
         Returns:
             In training the losses by name; otherwise a dict with "sem_seg", logits [K, height, width], per image.
         """
-        images = self.batch([record["image"] for record in batched_inputs], normalise=True)
+        images = self.batch([record["image"] for record in batched_inputs], normalize=True)
         maps = {
             name: self.batch([record["maps"][name] for record in batched_inputs]).tensor
             for name in batched_inputs[0].get("maps", {})
@@ -54,10 +54,10 @@ class EPLSemanticSegmentor(SemanticSegmentor):
         return results
 
     def predict(self, images: torch.Tensor, maps: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """Logits of normalised images.
+        """Logits of normalized images.
 
         Args:
-            images: [N, 3, H, W], normalised; H and W multiples of the backbone's size divisibility.
+            images: [N, 3, H, W], normalized; H and W multiples of the backbone's size divisibility.
             maps: the loader's maps of them, if it computed any.
 
         Returns:
@@ -69,15 +69,15 @@ class EPLSemanticSegmentor(SemanticSegmentor):
         """The backbone's features with the images and the maps beside them."""
         return {**self.backbone(images), "image": images, **maps}
 
-    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """A picture [..., 3, H, W] with the mean and standard deviation of the model taken out."""
         return (image - self.pixel_mean) / self.pixel_std
 
-    def batch(self, tensors: list[torch.Tensor], *, normalise: bool = False, pad_value: float = 0.0) -> ImageList:
+    def batch(self, tensors: list[torch.Tensor], *, normalize: bool = False, pad_value: float = 0.0) -> ImageList:
         """Tensors [..., h, w] on the model's device, padded at the right and bottom to one size."""
         tensors = [tensor.to(self.device) for tensor in tensors]
-        if normalise:
-            tensors = [self.normalise(tensor) for tensor in tensors]
+        if normalize:
+            tensors = [self.normalize(tensor) for tensor in tensors]
         return ImageList.from_tensors(
             tensors,
             self.backbone.size_divisibility,

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["WindowProtocol", "average_scales", "average_windows", "pad_centred", "scaled_size", "window_starts"]
+from epl_d2.modeling.layers.resize import resize
 
-# Normalised images [B, C, h, w] -> logits [B, K, h, w].
+__all__ = ["WindowProtocol", "average_scales", "average_windows", "pad_centered", "scaled_size", "window_starts"]
+
+# Normalized images [B, C, h, w] -> logits [B, K, h, w].
 Predict = Callable[[torch.Tensor], torch.Tensor]
 
 _CLASSES_AT_ONCE = 4  # resized in one step, so that no second full map of probabilities is needed
@@ -70,7 +72,7 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [min(index * stride, length - window) for index in range(count)]
 
 
-def pad_centred(image: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
+def pad_centered(image: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
     """Zeros around an image [C, H, W] that is smaller than `size`, the odd pixel at the bottom and right.
 
     Returns:
@@ -93,7 +95,7 @@ def average_windows(predict: Predict, image: torch.Tensor, protocol: WindowProto
 
     Args:
         predict: the model; it gets windows of one size.
-        image: normalised, [C, H, W]; where it is smaller than a window it is surrounded by zeros, the mean.
+        image: normalized, [C, H, W]; where it is smaller than a window it is surrounded by zeros, the mean.
         protocol: the windows.
 
     Returns:
@@ -101,7 +103,7 @@ def average_windows(predict: Predict, image: torch.Tensor, protocol: WindowProto
     """
     height, width = image.shape[-2:]
     window = h, w = protocol.size or (height, width)
-    padded, top, left = pad_centred(image, window)
+    padded, top, left = pad_centered(image, window)
     starts = [
         window_starts(length, side, math.ceil(side * protocol.stride_fraction))
         for length, side in zip(padded.shape[-2:], window, strict=True)
@@ -143,7 +145,7 @@ def average_scales(
 
     Args:
         predict: the model.
-        image: normalised, [C, H, W].
+        image: normalized, [C, H, W].
         size: (height, width) of the result.
         scales: see `scaled_size`.
         protocol: how one scale is computed.
@@ -180,4 +182,4 @@ def _coverage(starts: list[int], window: int, length: int, like: torch.Tensor) -
 def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if images.shape[-2:] == tuple(size):
         return images
-    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)
+    return resize(images, size, align_corners=False)

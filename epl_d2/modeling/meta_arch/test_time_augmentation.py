@@ -90,14 +90,14 @@ class SemanticSegmentorWithTTA(nn.Module):
     @torch.no_grad()
     def probabilities(self, record: dict[str, Any]) -> torch.Tensor:
         """Averaged probabilities [K, height, width] of one record."""
-        image = self.model.normalise(record["image"].to(self.model.device))
+        image = self.model.normalize(record["image"].to(self.model.device))
         size = record.get("height", image.shape[-2]), record.get("width", image.shape[-1])
         return average_scales(
             self._predict, image, size, scales=self.scales, base_size=self.base_size, protocol=self.protocol
         )
 
     def _predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of normalised images of the images' own size."""
+        """Logits of normalized images of the images' own size."""
         height, width = images.shape[-2:]
         divisor = max(1, self.model.backbone.size_divisibility)
         images = F.pad(images, (0, -width % divisor, 0, -height % divisor))

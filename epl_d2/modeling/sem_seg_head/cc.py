@@ -40,7 +40,7 @@ class EPLCCHead(EPLSemSegHead):
         Args:
             input_shape: shapes of the features to use: the auxiliary branch's (optional) and the attention's, in
                 this order.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             channels: channels of the attention, a multiple of 8; None takes a quarter of its feature's.
             out_channels: channels that are classified, in the main and in the auxiliary branch.
             recurrence: how often the attention is applied.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
@@ -15,6 +14,7 @@ from torch import nn
 
 from epl_d2.contours.edges import canny_of_normalised, label_edges
 from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss
+from epl_d2.modeling.layers.resize import resize
 from epl_d2.modeling.layers.shape_stream import ShapeStream
 
 from .base import select_features
@@ -53,7 +53,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
             input_shape: the fine feature, then the coarse one.
             shape_input: the feature that the shape stream begins with, then one for each gate.
             shape_channels: channels of the stream at each gate.
-            shape_norm: its normalisation, as in `detectron2.layers.get_norm`.
+            shape_norm: its normalization, as in `detectron2.layers.get_norm`.
             edge_weight, attention_weight, dual_task_weight: factors of the losses; 0 leaves one out.
             edges_of_all_classes: see `epl_d2.contours.edges.label_edges`.
             kwargs: the other arguments of `EPLNVIDIADeepLabV3PlusHead`.
@@ -86,7 +86,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """
         Args:
-            features: the backbone's and "image", [N, 3, H, W], normalised; optionally "canny", [N, 1, H, W], and in
+            features: the backbone's and "image", [N, 3, H, W], normalized; optionally "canny", [N, 1, H, W], and in
                 training "edges", [N, H, W].
             targets: [N, H, W] labels, in training.
         """
@@ -106,7 +106,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
         size = size or tuple(self.common_stride * length for length in predictions.shape[-2:])
         if predictions.shape[-2:] == size:
             return predictions
-        return F.interpolate(predictions, size=size, mode="bilinear", align_corners=False)
+        return resize(predictions, size, align_corners=False)
 
     def losses(
         self, predictions: torch.Tensor, targets: torch.Tensor, features: dict[str, torch.Tensor] | None = None
@@ -128,7 +128,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
 
     @torch.no_grad()
     def canny(self, images: torch.Tensor) -> torch.Tensor:
-        """Canny's edges [N, 1, H, W] of normalised images [N, 3, H, W], 0 or 255."""
+        """Canny's edges [N, 1, H, W] of normalized images [N, 3, H, W], 0 or 255."""
         pictures = images.float().permute(0, 2, 3, 1).cpu().numpy()
         return _stack([canny_of_normalised(picture) for picture in pictures], images.device)
 

@@ -12,6 +12,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from epl_d2.losses import EPLLoss
+from epl_d2.modeling.layers.resize import resize
 from epl_d2.modeling.losses import ExtraLosses, build_criterion, build_epl_loss, build_extra_losses, cross_entropy
 
 __all__ = ["EPLHeadMixin", "upsample_logits"]
@@ -36,7 +37,7 @@ def upsample_logits(
     """
     if align_corners:
         size = size or (logits.shape[-2] * stride, logits.shape[-1] * stride)
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        return resize(logits, size)
     logits = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
     return logits if size is None else logits[..., : size[0], : size[1]]
 

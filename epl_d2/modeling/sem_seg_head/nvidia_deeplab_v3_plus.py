@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
+
+from epl_d2.modeling.layers.conv_norm_relu import Norm, conv_norm_relu
+from epl_d2.modeling.layers.resize import resize
 
 from .base import EPLSemSegHead, select_features
 
 __all__ = ["NVIDIAASPP", "EPLNVIDIADeepLabV3PlusHead"]
-
-Norm = str | Callable[[int], nn.Module]
-
-
-def _conv_norm_relu(in_channels: int, channels: int, norm: Norm, *, kernel_size: int = 1, dilation: int = 1):
-    padding = dilation * (kernel_size // 2)
-    convolution = nn.Conv2d(in_channels, channels, kernel_size, padding=padding, dilation=dilation, bias=False)
-    return nn.Sequential(convolution, get_norm(norm, channels), nn.ReLU(inplace=True))
 
 
 class NVIDIAASPP(nn.Module):
     """Atrous pyramid whose image pooling has a norm and comes first; optionally with a branch that is given edges.
 
     Batch norms need more than one pixel a channel: training takes at least two images a batch (or a device, without
-    synchronisation), since the pooled branch has one each.
+    synchronization), since the pooled branch has one each.
     """
 
     def __init__(
@@ -40,15 +35,15 @@ class NVIDIAASPP(nn.Module):
             in_channels: of the feature.
             channels: of each branch.
             dilations: of the 3x3 branches.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             edge_branch: whether `forward` is given edges.
         """
         super().__init__()
-        self.features = nn.ModuleList([_conv_norm_relu(in_channels, channels, norm)])
+        self.features = nn.ModuleList([conv_norm_relu(in_channels, channels, 1, norm)])
         for dilation in dilations:
-            self.features.append(_conv_norm_relu(in_channels, channels, norm, kernel_size=3, dilation=dilation))
-        self.img_conv = _conv_norm_relu(in_channels, channels, norm)
-        self.edge_conv = _conv_norm_relu(1, channels, norm) if edge_branch else None
+            self.features.append(conv_norm_relu(in_channels, channels, 3, norm, dilation=dilation))
+        self.img_conv = conv_norm_relu(in_channels, channels, 1, norm)
+        self.edge_conv = conv_norm_relu(1, channels, 1, norm) if edge_branch else None
         self.out_channels = channels * (2 + len(dilations) + edge_branch)
 
     def forward(self, x: torch.Tensor, edges: torch.Tensor | None = None) -> torch.Tensor:
@@ -61,9 +56,9 @@ class NVIDIAASPP(nn.Module):
             [N, out_channels, h, w]: image pooling, edges, 1x1, then the dilated branches.
         """
         pooled = self.img_conv(F.adaptive_avg_pool2d(x, 1))
-        branches = [_resize(pooled, x.shape[-2:])]
+        branches = [resize(pooled, x.shape[-2:])]
         if self.edge_conv is not None:
-            branches.append(self.edge_conv(_resize(edges, x.shape[-2:])))
+            branches.append(self.edge_conv(resize(edges, x.shape[-2:])))
         branches += [branch(x) for branch in self.features]
         return torch.cat(branches, dim=1)
 
@@ -72,7 +67,7 @@ class NVIDIAASPP(nn.Module):
 class EPLNVIDIADeepLabV3PlusHead(EPLSemSegHead):
     """NVIDIA's DeepLabV3+ decoder: linear 1x1 projections without norms, no dropout, no bias in the last layer.
 
-    Only the last layers (`final`) have Kaiming's initialisation; the others keep PyTorch's, as in the WideResNet-38
+    Only the last layers (`final`) have Kaiming's initialization; the others keep PyTorch's, as in the WideResNet-38
     model of the reference.
     """
 
@@ -96,7 +91,7 @@ class EPLNVIDIADeepLabV3PlusHead(EPLSemSegHead):
             aspp_dilations: of its 3x3 branches.
             project_channels: of the projection of the fine feature.
             convs_dim: of the two 3x3 convolutions.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             edge_branch: see `NVIDIAASPP`.
             kwargs: the arguments of `EPLSemSegHead` but for `common_stride`, which is the fine feature's.
         """
@@ -107,8 +102,8 @@ class EPLNVIDIADeepLabV3PlusHead(EPLSemSegHead):
         self.bot_fine = nn.Conv2d(fine.channels, project_channels, 1, bias=False)
         self.bot_aspp = nn.Conv2d(self.aspp.out_channels, aspp_channels, 1, bias=False)
         self.final = nn.Sequential(
-            *_conv_norm_relu(project_channels + aspp_channels, convs_dim, norm, kernel_size=3),
-            *_conv_norm_relu(convs_dim, convs_dim, norm, kernel_size=3),
+            *conv_norm_relu(project_channels + aspp_channels, convs_dim, 3, norm),
+            *conv_norm_relu(convs_dim, convs_dim, 3, norm),
             nn.Conv2d(convs_dim, self.num_classes, 1, bias=False),
         )
         for module in self.final:
@@ -141,8 +136,4 @@ class EPLNVIDIADeepLabV3PlusHead(EPLSemSegHead):
         """The same, with [N, 1, H, W] edges for an ASPP that takes them."""
         fine, coarse = features[self.fine_feature], features[self.coarse_feature]
         context = self.bot_aspp(self.aspp(coarse, edges))
-        return self.final(torch.cat([self.bot_fine(fine), _resize(context, fine.shape[-2:])], dim=1))
-
-
-def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        return self.final(torch.cat([self.bot_fine(fine), resize(context, fine.shape[-2:])], dim=1))

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
+from epl_d2.modeling.layers.conv_norm_relu import conv_norm_relu
 from epl_d2.modeling.layers.psa_mask import check_mask_size, largest_mask, mask_index, shrunk_size, spread_masks
+from epl_d2.modeling.layers.resize import resize
 
-from .semseg import SemsegHead, conv_norm_relu
+from .semseg import SemsegHead
 
 __all__ = ["ATTENTION_TYPES", "EPLPSAHead", "PointwiseSpatialAttention"]
 
@@ -43,7 +44,7 @@ class PointwiseSpatialAttention(nn.Module):
             mask_size: height and width of the masks, odd.
             attention_type: one of ATTENTION_TYPES.
             shrink_factor: the attention works at 1 / shrink_factor of the input's resolution.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             usual_size: (h, w) of the inputs to expect, whose mask index is kept; other sizes work as well.
         """
         super().__init__()
@@ -54,7 +55,7 @@ class PointwiseSpatialAttention(nn.Module):
         if attention_type == "bi-direction":
             self.reduce_p, self.attention_p = self._branch(in_channels, channels, norm)
         both = 2 if attention_type == "bi-direction" else 1
-        self.proj = nn.Sequential(*conv_norm_relu(both * channels, in_channels, 1, norm))
+        self.proj = conv_norm_relu(both * channels, in_channels, 1, norm)
 
         self.usual_size = shrunk_size(usual_size, shrink_factor) if usual_size else None
         index, outside = mask_index(self.usual_size, mask_size) if self.usual_size else (None, None)
@@ -63,7 +64,7 @@ class PointwiseSpatialAttention(nn.Module):
 
     def _branch(self, in_channels: int, channels: int, norm: str) -> tuple[nn.Sequential, nn.Sequential]:
         """The features that are attended, and the layers that predict a mask at each position of them."""
-        reduce = nn.Sequential(*conv_norm_relu(in_channels, channels, 1, norm))
+        reduce = conv_norm_relu(in_channels, channels, 1, norm)
         masks = nn.Conv2d(channels, self.mask_size[0] * self.mask_size[1], 1, bias=False)
         return reduce, nn.Sequential(*conv_norm_relu(channels, channels, 1, norm), masks)
 
@@ -76,7 +77,7 @@ class PointwiseSpatialAttention(nn.Module):
         index, outside = self._index(size, x.device)
 
         def attend(reduce: nn.Module, attention: nn.Module, *, distribute: bool) -> torch.Tensor:
-            reduced = _resize(reduce(x), size)
+            reduced = resize(reduce(x), size)
             spread = spread_masks(attention(reduced), index, outside)
             weights = _softmax(spread.transpose(1, 2) if distribute else spread)
             return torch.bmm(reduced.flatten(2), weights).unflatten(2, size)
@@ -86,11 +87,7 @@ class PointwiseSpatialAttention(nn.Module):
             distributed = attend(self.reduce_p, self.attention_p, distribute=True)
             attended = torch.cat([attended, distributed], dim=1)
         # To the input's size: the same as undoing the shrinking where that is exact (crops of 16k + 1 at stride 8).
-        return torch.cat([x, _resize(self.proj(attended), x.shape[-2:])], dim=1)
-
-
-def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        return torch.cat([x, resize(self.proj(attended), x.shape[-2:])], dim=1)
 
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
-from .semseg import SemsegHead, conv_norm_relu
+from epl_d2.modeling.layers.conv_norm_relu import conv_norm_relu
+from epl_d2.modeling.layers.resize import resize
+
+from .semseg import SemsegHead
 
 __all__ = ["EPLPSPHead", "PyramidPooling"]
 
@@ -26,7 +28,7 @@ class PyramidPooling(nn.Module):
             in_channels: C.
             channels: channels of each grid after its 1x1 convolution, D.
             bins: cells per side of each grid, B of them.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
         """
         super().__init__()
         self.features = nn.ModuleList(
@@ -38,7 +40,7 @@ class PyramidPooling(nn.Module):
         """[N, C, h, w] to [N, C + B * D, h, w].
 
         Raises:
-            ValueError: a grid of one cell meets batch normalisation that has one image to learn from.
+            ValueError: a grid of one cell meets batch normalization that has one image to learn from.
         """
         try:
             grids = [feature(x) for feature in self.features]
@@ -50,7 +52,7 @@ class PyramidPooling(nn.Module):
                 "process (SOLVER.IMS_PER_BATCH), with SyncBN on several processes, or with another "
                 "MODEL.SEM_SEG_HEAD.NORM such as 'GN'"
             ) from error
-        resized = [F.interpolate(grid, size=x.shape[-2:], mode="bilinear", align_corners=True) for grid in grids]
+        resized = [resize(grid, x.shape[-2:]) for grid in grids]
         return torch.cat([x, *resized], dim=1)
 
 

@@ -14,13 +14,12 @@ from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
+from epl_d2.modeling.layers.conv_norm_relu import conv_norm_relu
+from epl_d2.modeling.layers.resize import resize
+
 from .base import EPLSemSegHead, select_features
 
 __all__ = ["EPLPyTorchDeepLabHead"]
-
-
-def _resize(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class _Branch(nn.Module):
@@ -43,12 +42,7 @@ class _ASPP(nn.Module):
         super().__init__()
         self.aspp1 = _Branch(in_channels, channels, 1, norm)
         self.aspp2, self.aspp3, self.aspp4 = (_Branch(in_channels, channels, rate, norm) for rate in dilations)
-        self.global_avg_pool = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(in_channels, channels, 1, bias=False),
-            get_norm(norm, channels),
-            nn.ReLU(inplace=True),
-        )
+        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(in_channels, channels, 1, norm))
         self.conv1 = nn.Conv2d(5 * channels, channels, 1, bias=False)
         self.bn1 = get_norm(norm, channels)
         self.dropout = nn.Dropout(dropout)
@@ -69,20 +63,16 @@ class _Decoder(nn.Module):
         self.conv1 = nn.Conv2d(low_channels, project_channels, 1, bias=False)
         self.bn1 = get_norm(norm, project_channels)
         self.last_conv = nn.Sequential(
-            nn.Conv2d(aspp_channels + project_channels, channels, 3, padding=1, bias=False),
-            get_norm(norm, channels),
-            nn.ReLU(inplace=True),
+            *conv_norm_relu(aspp_channels + project_channels, channels, 3, norm),
             nn.Dropout(0.5),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            get_norm(norm, channels),
-            nn.ReLU(inplace=True),
+            *conv_norm_relu(channels, channels, 3, norm),
             nn.Dropout(0.1),
             nn.Conv2d(channels, num_classes, 1),
         )
 
     def forward(self, x: torch.Tensor, low_level: torch.Tensor) -> torch.Tensor:
         low_level = F.relu_(self.bn1(self.conv1(low_level)))
-        return self.last_conv(torch.cat([_resize(x, low_level.shape[-2:]), low_level], dim=1))
+        return self.last_conv(torch.cat([resize(x, low_level.shape[-2:]), low_level], dim=1))
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -108,7 +98,7 @@ class EPLPyTorchDeepLabHead(EPLSemSegHead):
         """
         Args:
             input_shape: shapes of the low-level and of the high-level feature, in this order.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             aspp_channels: channels of each branch of the ASPP, and of its result.
             aspp_dilations: the three rates; empty for the reference's 6, 12, 18 at output stride 16, 12, 24, 36 at 8.
             aspp_dropout: probability that an element of the ASPP's result is dropped.

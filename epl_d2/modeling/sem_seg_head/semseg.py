@@ -7,18 +7,14 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from torch import nn
+
+from epl_d2.modeling.layers.conv_norm_relu import conv_norm_relu
 
 from .base import EPLSemSegHead, select_features
 
-__all__ = ["SemsegHead", "conv_norm_relu"]
-
-
-def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> list[nn.Module]:
-    """Convolution without bias that keeps the size, norm, ReLU; PyTorch's initialisation."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-    return [convolution, get_norm(norm, out_channels) or nn.Identity(), nn.ReLU(inplace=True)]
+__all__ = ["SemsegHead"]
 
 
 def _classifier(in_channels: int, hidden: int, num_classes: int, norm: str, dropout: float) -> nn.Sequential:
@@ -53,7 +49,7 @@ class SemsegHead(EPLSemSegHead, ABC):
             context_channels: channels of `context`.
             convs_dim, aux_convs_dim: channels of the 3x3 convolution of either classifier.
             dropout: share of those channels that training drops.
-            norm: normalisation, as in `detectron2.layers.get_norm`.
+            norm: normalization, as in `detectron2.layers.get_norm`.
             aux_in_feature: feature of the auxiliary classifier; "" for none.
             kwargs: the other arguments of `EPLSemSegHead`.
 

@@ -10,20 +10,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-PANELS = {"BF": "Boundary F-measure (%)", "Trimap-mIoU": "Trimap mIoU (%)"}
+PANELS = {
+    "BF": "Boundary F, mean over classes (%)",
+    "BF-micro": "Boundary F, classes pooled (%)",
+    "Trimap-mIoU": "Trimap mIoU (%)",
+    "Boundary-IoU": "Boundary IoU (%)",
+}
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw boundary F and trimap mIoU against the width, one line for each run, and write the picture to
-    ``path``.
+    """Draw boundary F, trimap mIoU and Boundary IoU against the width, one line for each run, and write the picture
+    to ``path``.
 
     Args:
-        records: what :func:`epl_d2.evaluation.report.curves_record` returns, or was read back from its JSON.
+        records: what :func:`epl_d2.evaluation.report.curves_record` returns, or was read back from its JSON. A score
+            that one of them lacks, as those of earlier versions may, is left out.
         path: a file name with a suffix that matplotlib knows (.png, .pdf, .svg).
     """
-    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    panels = {key: title for key, title in PANELS.items() if all(key in record for record in records)}
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(9.6, 3.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    for place, (key, title) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, 2, place)
         for number, record in enumerate(records):
             points = sorted(
                 (width, value) for width, value in zip(record["widths"], record[key], strict=True) if value is not None

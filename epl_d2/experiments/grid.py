@@ -16,7 +16,7 @@ SPLITS = ("val", "test")
 
 _KEYS = {
     "required": ("name", "output", "config", "evaluate", "seeds", "baseline", "methods"),
-    "optional": ("opts", "widths", "jobs", "threads", "paper"),
+    "optional": ("opts", "widths", "jobs", "threads", "paper", "controls", "block"),
 }
 _METHOD_KEYS = ("config", "opts")
 _PAPER_KEYS = ("source", "split", "numbers")
@@ -63,7 +63,10 @@ class PaperNumbers:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says. `where` gives "file:line" of its top-level keys."""
+    """What a grid file says. `where` gives "file:line" of its top-level keys.
+
+    Differences are taken to the `baseline` and to each of the `controls`; intervals draw `block` frames together.
+    """
 
     path: Path
     name: str
@@ -77,6 +80,8 @@ class Grid:
     jobs: int
     threads: int
     paper: PaperNumbers | None
+    controls: tuple[str, ...]
+    block: int | None
     where: Mapping[str, str] = field(repr=False)
 
     def with_overrides(self, pairs: Sequence[str]) -> Grid:
@@ -143,6 +148,8 @@ class _Reader:
             jobs=self.number(nodes["jobs"], "jobs", 1) if "jobs" in nodes else 1,
             threads=self.number(nodes["threads"], "threads", 1) if "threads" in nodes else 1,
             paper=self.paper(nodes["paper"], names) if "paper" in nodes else None,
+            controls=self.controls(nodes["controls"], names, baseline) if "controls" in nodes else (),
+            block=self.number(nodes["block"], "block", 1) if "block" in nodes else None,
             where={key: self.where(node) for key, node in nodes.items()},
         )
 
@@ -159,6 +166,16 @@ class _Reader:
         if not methods:
             self.fail(node, "methods is empty; at least the baseline must be there")
         return tuple(methods)
+
+    def controls(self, node: yaml.Node, methods: Sequence[str], baseline: str) -> tuple[str, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            self.fail(node, "controls must be a list of methods")
+        others = [name for name in methods if name != baseline]
+        names = tuple(self.text(item, "each of controls") for item in node.value)
+        for item, name in zip(node.value, names, strict=True):
+            if name not in others:
+                self.fail(item, f"controls has {name!r}; it may have {', '.join(others)}")
+        return names
 
     def overrides(self, node: yaml.Node) -> tuple[Override, ...]:
         if not isinstance(node, yaml.SequenceNode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,20 @@ from typing import Any
 import numpy as np
 
 from epl_d2.evaluation.curves import PANELS, draw_curves
-from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, read_image_counts
+from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 from epl_d2.evaluation.report import write_whole
 
 from .grid import Grid
-from .intervals import bootstrap_draws, mean_interval, paired_differences, percentile_interval
+from .intervals import (
+    blocks_of_frames,
+    bootstrap_draws,
+    mean_interval,
+    paired_differences,
+    percentile_interval,
+    scores_by_name,
+)
 from .runs import read_record
-from .scores import headline_metrics
+from .scores import contour_metrics, headline_metrics
 
 __all__ = ["REPLICATES", "markdown_table", "write_results"]
 
@@ -35,8 +43,26 @@ class _Finished:
     record: Mapping[str, Any]
 
     def score(self, split: str, metric: str) -> float:
-        value = self.record["metrics"].get(split, {}).get(metric)
+        """Percent; from the counts of the images where the record, of an earlier version, does not have it."""
+        scores = self.record["metrics"].get(split, {})
+        if metric not in scores and split in self.record["evaluate"]:
+            scores = self.scores_of_counts[split]
+        value = scores.get(metric)
         return math.nan if value is None else value
+
+    @functools.cached_property
+    def counts(self) -> dict[str, ImageCounts]:
+        """Counts of each image of every split."""
+        return {split: read_image_counts(self.counts_file(split)) for split in self.record["evaluate"]}
+
+    @functools.cached_property
+    def scores_of_counts(self) -> dict[str, dict[str, float]]:
+        scores = {
+            split: scores_by_name(counts, np.ones((1, len(counts.names)))) for split, counts in self.counts.items()
+        }
+        return {
+            split: {name: 100.0 * float(value) for name, (value,) in named.items()} for split, named in scores.items()
+        }
 
     def counts_file(self, split: str) -> Path:
         evaluated = self.record["evaluate"]
@@ -115,7 +141,9 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
             cells = [_with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
         lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
-        lines += _differences(grid, finished, split, metrics)
+        for reference in (grid.baseline, *grid.controls):
+            lines += _differences(grid, finished, split, metrics, reference)
+        lines += _differences(grid, finished, split, contour_metrics(grid.widths), grid.baseline, " in contours alone")
         if grid.paper is not None and grid.paper.split == split:
             lines += _paper(grid, finished, split)
     missing = [
@@ -143,36 +171,39 @@ def _marks(finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> dict
 
 
 def _differences(
-    grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: str, metrics: Sequence[str]
+    grid: Grid,
+    finished: Mapping[str, Mapping[int, _Finished]],
+    split: str,
+    metrics: Sequence[str],
+    reference: str,
+    title: str = "",
 ) -> list[str]:
-    """The table of differences to the baseline, over the seeds that both have."""
-    baseline = finished.get(grid.baseline, {})
-    counts: dict[Path, Any] = {}
-
-    def counts_of(run: _Finished) -> Any:
-        file = run.counts_file(split)
-        if file not in counts:
-            counts[file] = read_image_counts(file)
-        return counts[file]
-
+    """The table of differences to `reference`, a method, over the seeds that both have, and of every such seed."""
+    baseline = finished.get(reference, {})
     rows = []
     for name, runs in finished.items():
         common = [seed for seed in runs if seed in baseline]
-        if name == grid.baseline or not common:
+        if name in (reference, grid.baseline) or not common:
             continue
-        ours, theirs = ([counts_of(chosen[seed]) for seed in common] for chosen in (runs, baseline))
-        draws = bootstrap_draws(len(common), len(theirs[0].names), REPLICATES)
-        replicates = paired_differences(ours, theirs, *draws)
-        cells = []
-        for metric in metrics:
-            pairs = [runs[seed].score(split, metric) - baseline[seed].score(split, metric) for seed in common]
-            low, high = percentile_interval(replicates[metric])
-            cells.append(f"{np.mean(pairs):+.2f} [{low:+.2f}, {high:+.2f}]")
-        rows.append([name, str(len(common)), *cells])
+        ours, theirs = ([chosen[seed].counts[split] for seed in common] for chosen in (runs, baseline))
+        names = theirs[0].names
+        blocks = len(names) if grid.block is None else blocks_of_frames(names, grid.block)
+        replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
+        intervals = []
+        pairs = {
+            seed: [runs[seed].score(split, m) - baseline[seed].score(split, m) for m in metrics] for seed in common
+        }
+        for metric, mean in zip(metrics, np.mean(list(pairs.values()), axis=0), strict=True):
+            low, high = percentile_interval(replicates.get(metric, np.array([math.nan])))
+            intervals.append(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
+        rows.append([name, str(len(common)), *intervals])
+        if len(common) > 1:
+            rows += [[f"{name}, seed {seed}", "", *(f"{value:+.2f}" for value in pairs[seed])] for seed in common]
     if not rows:
         return []
+    drawn = "images" if grid.block is None else f"blocks of up to {grid.block} consecutive frames"
     return [
-        f"Difference to {grid.baseline}, with the 95% interval of a bootstrap paired over seeds and images "
+        f"Difference to {reference}{title}, with the 95% interval of a bootstrap paired over seeds and {drawn} "
         f"({REPLICATES} replicates):",
         "",
         *markdown_table(["method", "seeds", *metrics], rows),

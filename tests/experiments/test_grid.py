@@ -59,6 +59,14 @@ def test_options_of_the_command_line_come_last(tmp_path):
     ("before", "after", "line", "message"),
     [
         ("seeds:", "seed:", 7, "unknown key 'seed'"),
+        (
+            "baseline: cross_entropy",
+            "baseline: cross_entropy\ncontrols: [epl, ce]",
+            9,
+            "controls has 'ce'; it may have epl",
+        ),
+        ("baseline: cross_entropy", "baseline: cross_entropy\ncontrols: epl", 9, "must be a list of methods"),
+        ("baseline: cross_entropy", "baseline: cross_entropy\nblock: 0", 9, "block must be an integer, at least 1"),
         ("seeds: [1, 2]", "seeds: [1, 1]", 7, "twice"),
         ("seeds: [1, 2]", "seeds: []", 7, "at least one"),
         ("seeds: [1, 2]", "seeds: [a]", 7, "integer"),

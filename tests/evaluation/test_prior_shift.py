@@ -131,6 +131,7 @@ def test_a_class_that_never_occurs_is_named(shapes, dataset):
         Trainer.build_evaluator(cfg, cfg.DATASETS.TEST[0])
 
 
+@pytest.mark.slow
 def test_the_tool_finds_the_tau_of_separate_evaluations(shapes, tmp_path, monkeypatch, capsys):
     cfg = read_config(ROOT / CONFIG, [*shapes, "OUTPUT_DIR", ""])
     name, files = cfg.DATASETS.TEST[0], []

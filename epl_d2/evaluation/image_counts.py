@@ -11,7 +11,7 @@ Shape shorthand in this module:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ IMAGE_COUNTS_FILE = "image_counts.npz"
 
 _COUNTS = ("confusion", "contour_totals", "contour_matched", "trimap", "boundary_bands")
 _LATER_COUNTS = ("contour_totals_any", "contour_matched_any")  # absent from files of earlier versions
+
+_WITHOUT_WIDTH = ("confusion", "contour_totals", "contour_totals_any")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,27 @@ class ImageCounts:
             "Boundary-IoU": mean_of_defined(iou_from_counts(*totals["boundary_bands"])),
         }
 
+    def at_widths(self, widths: Sequence[int]) -> ImageCounts:
+        """The same counts at some of the widths, ascending.
+
+        Raises:
+            ValueError: one of them was not counted.
+        """
+        missing = sorted(set(widths) - set(self.widths))
+        if missing:
+            raise ValueError(f"there are no counts at the widths {missing}; counted were {list(self.widths)}")
+        chosen = [place for place, width in enumerate(self.widths) if width in widths]
+        counts = {
+            name: values if name in _WITHOUT_WIDTH else values[..., chosen] for name, values in self.counts.items()
+        }
+        return ImageCounts(self.names, tuple(self.widths[place] for place in chosen), counts)
+
+    def write(self, path: str | Path) -> None:
+        """Write the counts as compressed int32 arrays, for :func:`read_image_counts`."""
+        stacked = {name: values.astype(np.int32) for name, values in self.counts.items()}
+        names, widths = np.array(self.names), np.array(self.widths, np.int64)
+        write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=widths, **stacked))
+
     def _summands(self) -> dict[str, np.ndarray]:
         """The counts, and of the confusion [N,3,K] only what IoU needs: shared, target and predicted pixels."""
         confusion = self.counts["confusion"]
@@ -93,9 +116,9 @@ def write_image_counts(
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
     names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
     stored = (*_COUNTS, *_LATER_COUNTS)
-    stacked = {name: np.stack([counts[file][name] for file in files]).astype(np.int32) for name in stored}
+    stacked = {name: np.stack([counts[file][name] for file in files]) for name in stored}
     ascending = np.unique(np.asarray(widths, np.int64))
-    write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=ascending, **stacked))
+    ImageCounts(tuple(names), tuple(ascending.tolist()), stacked).write(path)
 
 
 def read_image_counts(path: str | Path) -> ImageCounts:

@@ -16,21 +16,13 @@ from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 from epl_d2.evaluation.report import write_whole
 
+from .comparison import REPLICATES, difference_rows, scores_of
 from .grid import Grid
-from .intervals import (
-    blocks_of_frames,
-    bootstrap_draws,
-    mean_interval,
-    paired_differences,
-    percentile_interval,
-    scores_by_name,
-)
+from .intervals import mean_interval
 from .runs import read_record
 from .scores import contour_metrics, headline_metrics
 
-__all__ = ["REPLICATES", "markdown_table", "write_results"]
-
-REPLICATES = 2000
+__all__ = ["markdown_table", "write_results"]
 
 _OTHER_COMMIT, _DIRTY = "†", "‡"
 
@@ -57,12 +49,7 @@ class _Finished:
 
     @functools.cached_property
     def scores_of_counts(self) -> dict[str, dict[str, float]]:
-        scores = {
-            split: scores_by_name(counts, np.ones((1, len(counts.names)))) for split, counts in self.counts.items()
-        }
-        return {
-            split: {name: 100.0 * float(value) for name, (value,) in named.items()} for split, named in scores.items()
-        }
+        return {split: scores_of(counts) for split, counts in self.counts.items()}
 
     def counts_file(self, split: str) -> Path:
         evaluated = self.record["evaluate"]
@@ -179,26 +166,17 @@ def _differences(
     title: str = "",
 ) -> list[str]:
     """The table of differences to `reference`, a method, over the seeds that both have, and of every such seed."""
-    baseline = finished.get(reference, {})
-    rows = []
-    for name, runs in finished.items():
-        common = [seed for seed in runs if seed in baseline]
-        if name in (reference, grid.baseline) or not common:
-            continue
-        ours, theirs = ([chosen[seed].counts[split] for seed in common] for chosen in (runs, baseline))
-        names = theirs[0].names
-        blocks = len(names) if grid.block is None else blocks_of_frames(names, grid.block)
-        replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
-        intervals = []
-        pairs = {
-            seed: [runs[seed].score(split, m) - baseline[seed].score(split, m) for m in metrics] for seed in common
-        }
-        for metric, mean in zip(metrics, np.mean(list(pairs.values()), axis=0), strict=True):
-            low, high = percentile_interval(replicates.get(metric, np.array([math.nan])))
-            intervals.append(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
-        rows.append([name, str(len(common)), *intervals])
-        if len(common) > 1:
-            rows += [[f"{name}, seed {seed}", "", *(f"{value:+.2f}" for value in pairs[seed])] for seed in common]
+    counts = {
+        name: {seed: run.counts[split] for seed, run in runs.items()}
+        for name, runs in finished.items()
+        if name == reference or name != grid.baseline
+    }
+    rows = [
+        row
+        for name, runs in counts.items()
+        if name != reference and reference in counts
+        for row in difference_rows(name, runs, counts[reference], metrics, grid.block)
+    ]
     if not rows:
         return []
     drawn = "images" if grid.block is None else f"blocks of up to {grid.block} consecutive frames"

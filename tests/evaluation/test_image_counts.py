@@ -65,6 +65,17 @@ def test_files_without_the_counts_that_came_later_are_read(counts, tmp_path):
         np.testing.assert_array_equal(values, expected[name])
 
 
+def test_counts_at_some_widths(counts, tmp_path):
+    counts.at_widths([5, 1]).write(tmp_path / "some.npz")
+    some, weights = read_image_counts(tmp_path / "some.npz"), np.ones((1, 5))
+    assert (some.names, some.widths) == (counts.names, (1, 5))
+    expected = counts.resampled_scores(weights)
+    for name, values in some.resampled_scores(weights).items():
+        np.testing.assert_array_equal(values, expected[name] if name == "mIoU" else expected[name][[0, 2]])
+    with pytest.raises(ValueError, match=r"no counts at the widths \[3\]; counted were \[1, 2, 5\]"):
+        counts.at_widths([1, 3])
+
+
 def test_no_image_and_no_file_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no counts to write"):
         write_image_counts(tmp_path / "counts.npz", {}, WIDTHS)

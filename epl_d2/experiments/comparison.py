@@ -1,0 +1,96 @@
+"""Tables of methods from the counts of their runs alone: means over seeds, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
+
+from .intervals import (
+    blocks_of_frames,
+    bootstrap_draws,
+    mean_interval,
+    paired_differences,
+    percentile_interval,
+    scores_by_name,
+)
+
+__all__ = ["REPLICATES", "Runs", "difference_rows", "find_runs", "mean_row", "scores_of"]
+
+REPLICATES = 2000
+
+Runs = Mapping[int, ImageCounts]  # by seed
+
+
+def find_runs(folder: Path, data_set: str) -> dict[str, dict[int, ImageCounts]]:
+    """Counts of every run below a folder of METHOD/seed_N, by method and seed.
+
+    In seed_N the first of these is read: inference/DATA_SET/image_counts.npz, inference/image_counts.npz (both as a
+    grid or `train_net.py --eval-only` leaves them), DATA_SET.npz.
+
+    Raises:
+        ValueError: there is none, or one cannot be read.
+    """
+    runs: dict[str, dict[int, ImageCounts]] = {}
+    places = (f"inference/{data_set}/{IMAGE_COUNTS_FILE}", f"inference/{IMAGE_COUNTS_FILE}", f"{data_set}.npz")
+    for run in sorted(folder.glob("*/seed_*")):
+        seed = run.name.removeprefix("seed_")
+        file = next((run / place for place in places if (run / place).is_file()), None)
+        if seed.isdecimal() and file is not None:
+            runs.setdefault(run.parent.name, {})[int(seed)] = read_image_counts(file)
+    if not runs:
+        raise ValueError(f"{folder} holds no METHOD/seed_N with counts of {data_set}, such as seed_N/{places[0]}")
+    return {method: dict(sorted(by_seed.items())) for method, by_seed in runs.items()}
+
+
+def scores_of(counts: ImageCounts) -> dict[str, float]:
+    """All scores in percent, named as the evaluator names them."""
+    scores = scores_by_name(counts, np.ones((1, len(counts.names))))
+    return {name: 100.0 * float(value) for name, (value,) in scores.items()}
+
+
+def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
+    """Name, number of seeds, and for each metric the mean over seeds with the half width of its t interval."""
+    scores = [scores_of(counts) for counts in runs.values()]
+    cells = [mean_interval([of_run[metric] for of_run in scores]) for metric in metrics]
+    return [
+        name,
+        str(len(runs)),
+        *(f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} ± {half:.2f}" for mean, half in cells),
+    ]
+
+
+def difference_rows(
+    name: str, method: Runs, reference: Runs, metrics: Sequence[str], block: int | None = None
+) -> list[list[str]]:
+    """Mean difference with its paired bootstrap interval, then the difference of every seed that both have.
+
+    Args:
+        name: of the method, for the first column.
+        method, reference: runs by seed, evaluated on the same images.
+        metrics: names of scores.
+        block: so many consecutive frames are drawn together; None draws single images.
+
+    Returns:
+        Rows of name, number of seeds, a cell for each metric; none where no seed is common.
+    """
+    common = [seed for seed in method if seed in reference]
+    if not common:
+        return []
+    ours, theirs = ([runs[seed] for seed in common] for runs in (method, reference))
+    names = theirs[0].names
+    blocks = len(names) if block is None else blocks_of_frames(names, block)
+    replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
+    pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
+    by_seed = np.array([[a[metric] - b[metric] for metric in metrics] for a, b in pairs])
+    intervals = [percentile_interval(replicates[metric]) for metric in metrics]
+    cells = [
+        f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, (low, high) in zip(by_seed.mean(0), intervals, strict=True)
+    ]
+    rows = [[name, str(len(common)), *cells]]
+    if len(common) > 1:
+        rows += [[f"{name}, seed {s}", "", *(f"{v:+.2f}" for v in row)] for s, row in zip(common, by_seed, strict=True)]
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ _KEYS = {
     "required": ("name", "output", "config", "evaluate", "seeds", "baseline", "methods"),
     "optional": ("opts", "widths", "jobs", "threads", "paper", "controls", "block"),
 }
-_METHOD_KEYS = ("config", "opts")
+_METHOD_KEYS = ("config", "opts", "size")
 _PAPER_KEYS = ("source", "split", "numbers")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -43,13 +44,17 @@ class Override:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the result: a config file and overrides on top of those of the grid."""
+    """A row of the result: a config file and overrides on top of those of the grid.
+
+    `size` is that of the gradients of added losses, by the keys of their weights; a number for the only one.
+    """
 
     name: str
     config: str
     overrides: tuple[Override, ...]
     where: str
     config_where: str
+    size: float | Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,10 +167,24 @@ class _Reader:
             config = keys.get("config", default_config)
             overrides = self.overrides(keys["opts"]) if "opts" in keys else ()
             where, config_where = self.where(value), self.where(config)
-            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where))
+            size = self.size(keys["size"]) if "size" in keys else None
+            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where, size))
         if not methods:
             self.fail(node, "methods is empty; at least the baseline must be there")
         return tuple(methods)
+
+    def size(self, node: yaml.Node) -> float | dict[str, float]:
+        if isinstance(node, yaml.MappingNode):
+            return {
+                key: self.positive(value, f"the size of {key}") for key, value in self.mapping(node, "size").items()
+            }
+        return self.positive(node, "size")
+
+    def positive(self, node: yaml.Node, what: str) -> float:
+        value = self.value(node)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            self.fail(node, f"{what} must be a positive number, got {value!r}")
+        return float(value)
 
     def controls(self, node: yaml.Node, methods: Sequence[str], baseline: str) -> tuple[str, ...]:
         if not isinstance(node, yaml.SequenceNode):

@@ -17,7 +17,9 @@ from pathlib import Path
 
 os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
-from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, mean_row
+from epl_d2.evaluation.curves import PANELS, draw_gains
+from epl_d2.evaluation.report import write_whole
+from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row
 from epl_d2.experiments.results import markdown_table
 from epl_d2.experiments.scores import contour_metrics, headline_metrics
 
@@ -45,6 +47,11 @@ def run(options: argparse.Namespace) -> None:
         lines += ["", f"Difference to {reference}, 95% interval over seeds and {drawn} ({REPLICATES} replicates):", ""]
         lines += markdown_table(["method", "seeds", *metrics], rows)
     print("\n".join(lines))
+    if options.picture is not None:
+        baseline = runs[options.baseline]
+        methods = [name for name in chosen if name != options.baseline and {*chosen[name]} & {*baseline}]
+        records = [gain_curves(name, chosen[name], baseline, list(PANELS), options.block) for name in methods]
+        write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
     if options.store is not None:
         for name, by_seed in chosen.items():
             for seed, counts in by_seed.items():
@@ -64,6 +71,12 @@ def main() -> int:
     add("--widths", nargs="+", type=int, default=[1, 3, 5, 9], help="pixels (default: 1 3 5 9)")
     add("--contours", action="store_true", help="precision, recall and contours of any class instead")
     add("--block", type=int, help="frames of a video that are drawn together (default: single images)")
+    add(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="differences to the baseline against the width, with their intervals",
+    )
     add("--store", type=Path, metavar="DIR", help="write the counts of these methods at these widths")
     options = parser.parse_args()
     if options.block is not None and options.block < 1:

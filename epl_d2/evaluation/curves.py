@@ -45,3 +45,29 @@ def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=150)
+
+
+def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Path) -> None:
+    """Draw differences to a reference against the width, with a band for the interval, one line for each method.
+
+    Args:
+        records: "name", "widths", and for every key of :data:`PANELS` a dict of "mean", "low" and "high", percent.
+        reference: what stands at 0.
+        path: as of :func:`draw_curves`.
+    """
+    figure = Figure(figsize=(9.6, 7.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, (key, title) in enumerate(PANELS.items(), 1):
+        axes = figure.add_subplot(2, 2, place)
+        axes.axhline(0, color="black", linewidth=1)
+        for number, record in enumerate(records):
+            gain, color = record[key], f"C{number}"
+            axes.fill_between(record["widths"], gain["low"], gain["high"], color=color, alpha=0.2, linewidth=0)
+            style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4, "color": color}
+            axes.plot(record["widths"], gain["mean"], label=record["name"], **style)
+        axes.set_xlabel("width (pixels)")
+        axes.set_ylabel(title.replace("(%)", f"- {reference} (points)"), fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from .intervals import (
     scores_by_name,
 )
 
-__all__ = ["REPLICATES", "Runs", "difference_rows", "find_runs", "mean_row", "scores_of"]
+__all__ = ["REPLICATES", "Runs", "difference_rows", "find_runs", "gain_curves", "mean_row", "paired_gain", "scores_of"]
 
 REPLICATES = 2000
 
@@ -63,6 +64,32 @@ def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
     ]
 
 
+def paired_gain(
+    method: Runs, reference: Runs, metrics: Sequence[str], block: int | None = None
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Differences of scores in percent, paired by seed and image.
+
+    Args:
+        method, reference: runs by seed, evaluated on the same images.
+        metrics: M names of scores.
+        block: so many consecutive frames are drawn together; None draws single images.
+
+    Returns:
+        The seeds that both have, S of them; the difference of each [S,M]; lower and upper end of the 95% interval of
+        their mean [2,M]. Both arrays are empty where no seed is common.
+    """
+    common = [seed for seed in method if seed in reference]
+    if not common:
+        return [], np.empty((0, len(metrics))), np.empty((2, 0))
+    ours, theirs = ([runs[seed] for seed in common] for runs in (method, reference))
+    names = theirs[0].names
+    blocks = len(names) if block is None else blocks_of_frames(names, block)
+    replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
+    pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
+    by_seed = np.array([[a[metric] - b[metric] for metric in metrics] for a, b in pairs])
+    return common, by_seed, np.array([percentile_interval(replicates[metric]) for metric in metrics]).T
+
+
 def difference_rows(
     name: str, method: Runs, reference: Runs, metrics: Sequence[str], block: int | None = None
 ) -> list[list[str]]:
@@ -70,27 +97,26 @@ def difference_rows(
 
     Args:
         name: of the method, for the first column.
-        method, reference: runs by seed, evaluated on the same images.
-        metrics: names of scores.
-        block: so many consecutive frames are drawn together; None draws single images.
+        method, reference, metrics, block: as of :func:`paired_gain`.
 
     Returns:
         Rows of name, number of seeds, a cell for each metric; none where no seed is common.
     """
-    common = [seed for seed in method if seed in reference]
-    if not common:
+    seeds, by_seed, intervals = paired_gain(method, reference, metrics, block)
+    if not seeds:
         return []
-    ours, theirs = ([runs[seed] for seed in common] for runs in (method, reference))
-    names = theirs[0].names
-    blocks = len(names) if block is None else blocks_of_frames(names, block)
-    replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
-    pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
-    by_seed = np.array([[a[metric] - b[metric] for metric in metrics] for a, b in pairs])
-    intervals = [percentile_interval(replicates[metric]) for metric in metrics]
-    cells = [
-        f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, (low, high) in zip(by_seed.mean(0), intervals, strict=True)
-    ]
-    rows = [[name, str(len(common)), *cells]]
-    if len(common) > 1:
-        rows += [[f"{name}, seed {s}", "", *(f"{v:+.2f}" for v in row)] for s, row in zip(common, by_seed, strict=True)]
+    ends = zip(by_seed.mean(axis=0), *intervals, strict=True)
+    rows = [[name, str(len(seeds)), *(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, low, high in ends)]]
+    if len(seeds) > 1:
+        rows += [[f"{name}, seed {s}", "", *(f"{v:+.2f}" for v in row)] for s, row in zip(seeds, by_seed, strict=True)]
     return rows
+
+
+def gain_curves(name: str, method: Runs, reference: Runs, curves: Sequence[str], block: int | None) -> dict[str, Any]:
+    """What :func:`epl_d2.evaluation.curves.draw_gains` takes: gains at every width that the runs have in common."""
+    widths = sorted(set.intersection(*({*counts.widths} for runs in (method, reference) for counts in runs.values())))
+    record: dict[str, Any] = {"name": name, "widths": widths}
+    for curve in curves:
+        _, by_seed, (low, high) = paired_gain(method, reference, [f"{curve}@{width}px" for width in widths], block)
+        record[curve] = {"mean": by_seed.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+    return record

@@ -5,11 +5,13 @@ import re
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import write_image_counts
+from epl_d2.experiments.comparison import difference_rows, find_runs, gain_curves
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare_counts.py"
 SHIFTS = {"base": 3, "better": 1, "worse": 4}
@@ -78,6 +80,21 @@ def test_tables_are_those_of_the_scores_and_of_stored_counts(runs, compare, tmp_
     files = sorted(path.relative_to(tmp_path / "stored").as_posix() for path in (tmp_path / "stored").rglob("*.npz"))
     assert files == [f"{method}/seed_{seed}/some_test.npz" for method in SHIFTS for seed in (1, 2)]
     assert "BF-any@3px" in compare(folder, *options, "--contours")[1]
+
+
+def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
+    options = ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "--picture", tmp_path / "gains.png")
+    assert compare(runs[0], *options)[0] == 0
+    assert cv2.imread(str(tmp_path / "gains.png")) is not None
+    found = find_runs(runs[0], "some_test")
+    record = gain_curves("better", found["better"], found["base"], ["BF-micro"], None)
+    assert record["widths"] == [1, 2, 3]
+    for column, width in enumerate(record["widths"]):
+        (row,) = difference_rows("x", {1: found["better"][1]}, {1: found["base"][1]}, [f"BF-micro@{width}px"])
+        one = gain_curves("x", {1: found["better"][1]}, {1: found["base"][1]}, ["BF-micro"], None)["BF-micro"]
+        assert row[2] == f"{one['mean'][column]:+.2f} [{one['low'][column]:+.2f}, {one['high'][column]:+.2f}]"
+        low, mean, high = (record["BF-micro"][key][column] for key in ("low", "mean", "high"))
+        assert low <= mean <= high
 
 
 @pytest.mark.parametrize(

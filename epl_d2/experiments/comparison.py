@@ -19,7 +19,17 @@ from .intervals import (
     scores_by_name,
 )
 
-__all__ = ["REPLICATES", "Runs", "difference_rows", "find_runs", "gain_curves", "mean_row", "paired_gain", "scores_of"]
+__all__ = [
+    "REPLICATES",
+    "Runs",
+    "difference_rows",
+    "find_runs",
+    "gain_curves",
+    "mean_row",
+    "paired_gain",
+    "scores_of",
+    "with_half_width",
+]
 
 REPLICATES = 2000
 
@@ -56,12 +66,20 @@ def scores_of(counts: ImageCounts) -> dict[str, float]:
 def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
     """Name, number of seeds, and for each metric the mean over seeds with the half width of its t interval."""
     scores = [scores_of(counts) for counts in runs.values()]
-    cells = [mean_interval([of_run[metric] for of_run in scores]) for metric in metrics]
-    return [
-        name,
-        str(len(runs)),
-        *(f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} ± {half:.2f}" for mean, half in cells),
-    ]
+    return [name, str(len(runs)), *(with_half_width([s.get(metric, np.nan) for s in scores]) for metric in metrics)]
+
+
+def with_half_width(values: Sequence[float]) -> str:
+    """Mean and half width of the t interval; "-" where it is undefined."""
+    mean, half = mean_interval(values)
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} ± {half:.2f}"
+
+
+def with_interval(mean: float, low: float, high: float) -> str:
+    """A difference with its interval; "-" where it is undefined."""
+    return "-" if np.isnan(mean) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def paired_gain(
@@ -71,7 +89,7 @@ def paired_gain(
 
     Args:
         method, reference: runs by seed, evaluated on the same images.
-        metrics: M names of scores.
+        metrics: M names of scores; one that the counts of a run do not give is NaN.
         block: so many consecutive frames are drawn together; None draws single images.
 
     Returns:
@@ -86,8 +104,9 @@ def paired_gain(
     blocks = len(names) if block is None else blocks_of_frames(names, block)
     replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
     pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
-    by_seed = np.array([[a[metric] - b[metric] for metric in metrics] for a, b in pairs])
-    return common, by_seed, np.array([percentile_interval(replicates[metric]) for metric in metrics]).T
+    by_seed = np.array([[a.get(metric, np.nan) - b.get(metric, np.nan) for metric in metrics] for a, b in pairs])
+    unknown = np.full(1, np.nan)
+    return common, by_seed, np.array([percentile_interval(replicates.get(metric, unknown)) for metric in metrics]).T
 
 
 def difference_rows(
@@ -106,9 +125,12 @@ def difference_rows(
     if not seeds:
         return []
     ends = zip(by_seed.mean(axis=0), *intervals, strict=True)
-    rows = [[name, str(len(seeds)), *(f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" for mean, low, high in ends)]]
+    rows = [[name, str(len(seeds)), *(with_interval(*of_metric) for of_metric in ends)]]
     if len(seeds) > 1:
-        rows += [[f"{name}, seed {s}", "", *(f"{v:+.2f}" for v in row)] for s, row in zip(seeds, by_seed, strict=True)]
+        rows += [
+            [f"{name}, seed {s}", "", *("-" if np.isnan(v) else f"{v:+.2f}" for v in row)]
+            for s, row in zip(seeds, by_seed, strict=True)
+        ]
     return rows
 
 

@@ -16,9 +16,8 @@ from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 from epl_d2.evaluation.report import write_whole
 
-from .comparison import REPLICATES, difference_rows, scores_of
+from .comparison import REPLICATES, difference_rows, scores_of, with_half_width
 from .grid import Grid
-from .intervals import mean_interval
 from .runs import read_record
 from .scores import contour_metrics, headline_metrics
 
@@ -125,7 +124,7 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
         lines += [f"## {split}: {data_set}", ""]
         rows = []
         for name, runs in finished.items():
-            cells = [_with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
+            cells = [with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
         lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
         for reference in (grid.baseline, *grid.controls):
@@ -199,7 +198,7 @@ def _paper(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: s
             runs = finished.get(name, {}).values()
             ours = [run.score(split, metric) for run in runs]
             cells.append(f"{numbers[metric]:.2f}" if metric in numbers else "-")
-            cells.append(_with_half_width(ours) if ours else "-")
+            cells.append(with_half_width(ours) if ours else "-")
         rows.append([name, *cells])
     header = ["method", *(f"{metric} ({who})" for metric in metrics for who in ("paper", "ours"))]
     return [f"Published: {paper.source}.", "", *markdown_table(header, rows), ""]
@@ -215,13 +214,6 @@ def _mean_curves(name: str, runs: Sequence[_Finished], split: str) -> dict[str, 
         means = [np.mean([run.score(split, f"{curve}@{width}px") for run in runs]) for width in widths]
         record[curve] = [None if math.isnan(mean) else float(mean) for mean in means]
     return record
-
-
-def _with_half_width(values: Sequence[float]) -> str:
-    mean, half = mean_interval(values)
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:.2f}" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

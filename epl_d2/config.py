@@ -278,6 +278,9 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.SAVE_PREDICTIONS = False
     # Keep the counts of every single image (image_counts.npz), from which tools/run_grid.py computes paired intervals.
     cfg.TEST.SAVE_IMAGE_COUNTS = False
+    # tau of `logits - tau * log(prior)` before the best class of a pixel is taken; the priors are the shares of the
+    # classes in the labelled pixels of DATASETS.TRAIN. 0 changes nothing. tools/find_prior_shift.py finds the best.
+    cfg.TEST.PRIOR_SHIFT = 0.0
     # Metric whose best value is kept as model_best.pth, e.g. "sem_seg/mIoU" or "sem_seg/BF@3px"; "" keeps none.
     cfg.TEST.BEST_CHECKPOINT_METRIC = ""
 

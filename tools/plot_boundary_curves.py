@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plot boundary F and trimap mIoU against the pixel width, several runs in one picture.
+"""Plot boundary F, trimap mIoU and Boundary IoU against the pixel width, several runs in one picture.
 
     python tools/plot_boundary_curves.py output/a/inference output/b/inference --output curves.png
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.curves import PANELS, draw_curves
+from epl_d2.evaluation.curves import draw_curves
 from epl_d2.evaluation.prediction_folders import distinct_names
 from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.files import write_whole
@@ -29,7 +29,7 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error})") from error
-    for key in ("widths", *PANELS):
+    for key in ("widths", "BF"):
         if not isinstance(record, dict) or key not in record:
             raise ValueError(f"{file}: has no {key!r}, so it is no {CURVES_FILE}")
     return record

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import weakref
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -16,7 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, start_at
+from epl_d2.data.class_pixels import class_pixels
 from epl_d2.evaluation import SemSegBoundaryEvaluator
+from epl_d2.evaluation.prior_shift import prior_shift
 from epl_d2.modeling import with_test_time_protocol
 
 from .hooks import BestCheckpointer, LRScheduler, SeededSteps
@@ -160,10 +165,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> SemSegBoundaryEvaluator:
+        """The evaluator of a data set; it writes no files where OUTPUT_DIR is empty.
+
+        Raises:
+            ValueError: TEST.PRIOR_SHIFT is no finite number, or a class never occurs in DATASETS.TRAIN.
+        """
         folder = "inference" if len(cfg.DATASETS.TEST) == 1 else os.path.join("inference", dataset_name)
         return SemSegBoundaryEvaluator(
             dataset_name,
-            output_dir=os.path.join(cfg.OUTPUT_DIR, folder),
+            output_dir=os.path.join(cfg.OUTPUT_DIR, folder) if cfg.OUTPUT_DIR else None,
             num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             widths=cfg.TEST.BOUNDARY.WIDTHS,
@@ -172,4 +182,22 @@ class Trainer(DefaultTrainer):
             trimap=cfg.TEST.BOUNDARY.TRIMAP,
             save_predictions=cfg.TEST.SAVE_PREDICTIONS,
             save_image_counts=cfg.TEST.SAVE_IMAGE_COUNTS,
+            class_offsets=_class_offsets(cfg, dataset_name),
+            probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,
         )
+
+
+def _class_offsets(cfg: CfgNode, dataset_name: str) -> np.ndarray | None:
+    """What TEST.PRIOR_SHIFT takes from the logits of each class."""
+    tau = cfg.TEST.PRIOR_SHIFT
+    if not math.isfinite(tau):
+        raise ValueError(f"TEST.PRIOR_SHIFT is {tau}, expected a finite number")
+    if tau == 0:
+        return None
+    head, trained_on = cfg.MODEL.SEM_SEG_HEAD, tuple(cfg.DATASETS.TRAIN)
+    pixels = class_pixels(trained_on, head.NUM_CLASSES, head.IGNORE_VALUE)
+    names = MetadataCatalog.get(dataset_name).get("stuff_classes") or [str(index) for index in range(head.NUM_CLASSES)]
+    try:
+        return prior_shift(pixels, tau, names)
+    except ValueError as error:
+        raise ValueError(f"TEST.PRIOR_SHIFT {tau}, DATASETS.TRAIN {list(trained_on)}: {error}") from error

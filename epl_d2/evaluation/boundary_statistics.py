@@ -10,7 +10,7 @@ Shape shorthand in this module:
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -96,6 +96,8 @@ class BoundaryStatistics:
             "confusion": np.zeros((num_classes, num_classes), np.int64),
             "contour_totals": np.zeros((2, num_classes), np.int64),
             "contour_matched": np.zeros((2, *bands), np.int64),
+            "contour_totals_any": np.zeros(2, np.int64),
+            "contour_matched_any": np.zeros((2, self._widths.size), np.int64),
             "davis_sums": np.zeros(bands, np.int64),
             "trimap": np.zeros((3, *bands), np.int64),
             "boundary_bands": np.zeros((3, *bands), np.int64),
@@ -111,7 +113,8 @@ class BoundaryStatistics:
         """A copy of the counts, int64, with E widths in ascending order and each once.
 
         ``images`` [], ``confusion`` [K,K] (rows are the target), ``contour_totals`` [2,K] and
-        ``contour_matched`` [2,K,E] (prediction, target), ``davis_sums`` [K,E] (F of each image, in units of
+        ``contour_matched`` [2,K,E] (prediction, target), ``contour_totals_any`` [2] and ``contour_matched_any`` [2,E]
+        (whatever the class), ``davis_sums`` [K,E] (F of each image, in units of
         2**-40), ``trimap`` [3,K,E] and ``boundary_bands`` [3,K,E] (shared, target, predicted pixels).
         """
         return {name: values.copy() for name, values in self._counts.items()}
@@ -158,15 +161,15 @@ class BoundaryStatistics:
         """Scores of all images so far, as fractions in [0, 1], NaN where undefined.
 
         Returns:
-            ``mIoU``, ``fwIoU``, ``mACC``, ``pACC`` (floats), ``IoU`` [K], ``ACC`` [K], ``boundary_f`` [D],
-            ``boundary_f_per_class`` [K,D], ``boundary_f_davis`` [D], ``boundary_f_davis_per_class`` [K,D],
-            ``trimap_miou`` [D], ``trimap_iou_per_class`` [K,D], ``boundary_iou`` [D],
-            ``boundary_iou_per_class`` [K,D] and ``confusion`` [K,K] (counts, rows are the target); D in the
-            order of ``widths``.
+            ``mIoU``, ``fwIoU``, ``mACC``, ``pACC`` (floats), ``IoU`` [K], ``ACC`` [K], all of
+            :func:`contour_scores` [D], ``boundary_f_per_class`` [K,D], ``boundary_f_davis`` [D],
+            ``boundary_f_davis_per_class`` [K,D], ``trimap_miou`` [D], ``trimap_iou_per_class`` [K,D],
+            ``boundary_iou`` [D], ``boundary_iou_per_class`` [K,D] and ``confusion`` [K,K] (counts, rows are the
+            target); D in the order of ``widths``.
         """
         counts = self._counts
-        totals, matched = counts["contour_totals"], counts["contour_matched"]
-        f_per_class = f_measure(totals, matched)
+        f_per_class = f_measure(counts["contour_totals"], counts["contour_matched"])
+        of_contours = {name: values[self._order] for name, values in contour_scores(counts).items()}
         images = counts["images"]
         davis = counts["davis_sums"] / _F_UNIT / images if images else np.full(f_per_class.shape, np.nan)
         per_class = {
@@ -178,7 +181,7 @@ class BoundaryStatistics:
         per_class = {name: values[:, self._order] for name, values in per_class.items()}
         return {
             **confusion_scores(counts["confusion"]),
-            "boundary_f": mean_of_defined(per_class["boundary_f"]),
+            **of_contours,
             "boundary_f_per_class": per_class["boundary_f"],
             "boundary_f_davis": mean_of_defined(per_class["boundary_f_davis"]),
             "boundary_f_davis_per_class": per_class["boundary_f_davis"],
@@ -208,13 +211,15 @@ class BoundaryStatistics:
         present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
         common = (masked, truth, self.num_classes, self._widths, self._void)
         zero = self.ignore_mode == "zero"
-        totals, matched = match_contours(*common, zero)
-        f = np.nan_to_num(f_measure(totals, matched), nan=1.0)
+        totals, matched = match_contours(*common, zero)  # the last row is that of contours of any class
+        f = np.nan_to_num(f_measure(totals[:, :-1], matched[:, :-1]), nan=1.0)
         return {
             "images": np.ones((), np.int64),
             "confusion": confusion,
-            "contour_totals": totals,
-            "contour_matched": matched,
+            "contour_totals": totals[:, :-1],
+            "contour_matched": matched[:, :-1],
+            "contour_totals_any": totals[:, -1],
+            "contour_matched_any": matched[:, -1],
             "davis_sums": np.rint(f * _F_UNIT).astype(np.int64),
             "trimap": count_trimap(*common, self.trimap),
             "boundary_bands": count_boundary_bands(*common, present, zero),
@@ -243,19 +248,51 @@ class BoundaryStatistics:
         return f"{name} holds ids outside the classes: {ids}; ids may be 0..{self.num_classes - 1}{ignored}"
 
 
-def f_measure(totals: np.ndarray, matched: np.ndarray) -> np.ndarray:
-    """F = 2PR / (P + R) [K,...,D] from contour pixels [2,K,...] and matched ones [2,K,...,D].
+def precision_and_recall(totals: np.ndarray, matched: np.ndarray) -> np.ndarray:
+    """Matched share [2,...,D] (prediction: precision, target: recall) of contour pixels [2,...], matched [2,...,D].
 
-    0 where P + R is 0, NaN where neither prediction nor target has contour pixels.
+    0 where one of the maps has no contour pixels, NaN where neither has.
     """
-    shape = matched.shape[1:]
     neither = (totals == 0).all(axis=0)
     totals = np.broadcast_to(totals[..., None], matched.shape)
-    precision, recall = np.divide(matched, totals, out=np.zeros(matched.shape), where=totals > 0)
+    shares = np.divide(matched, totals, out=np.zeros(matched.shape), where=totals > 0)
+    shares[:, neither] = np.nan
+    return shares
+
+
+def f_measure(totals: np.ndarray, matched: np.ndarray) -> np.ndarray:
+    """F = 2PR / (P + R) [...,D] of :func:`precision_and_recall`; 0 where P + R is 0, NaN where they are undefined."""
+    precision, recall = precision_and_recall(totals, matched)
     total = precision + recall
-    f = np.divide(2 * precision * recall, total, out=np.zeros(shape), where=total > 0)
-    f[neither] = np.nan
-    return f
+    return np.divide(2 * precision * recall, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)
+
+
+def contour_scores(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The scores of contours that have one value a width.
+
+    Args:
+        counts: `contour_totals` [2,K,...], `contour_matched` [2,K,...,D] and, where they were counted,
+            `contour_totals_any` [2,...] and `contour_matched_any` [2,...,D].
+
+    Returns:
+        ``boundary_f``, ``boundary_precision``, ``boundary_recall`` [...,D], means over the classes; the same of the
+        pixels of all classes together (``boundary_f_micro``, ...) and of contours whatever their class
+        (``boundary_f_any``, ...).
+    """
+    totals, matched = counts["contour_totals"], counts["contour_matched"]
+    precision, recall = precision_and_recall(totals, matched)
+    scores = {
+        "boundary_f": mean_of_defined(f_measure(totals, matched)),
+        "boundary_precision": mean_of_defined(precision),
+        "boundary_recall": mean_of_defined(recall),
+    }
+    pooled = {"micro": (totals.sum(axis=1), matched.sum(axis=1))}
+    if "contour_totals_any" in counts:
+        pooled["any"] = (counts["contour_totals_any"], counts["contour_matched_any"])
+    for name, of_both in pooled.items():
+        scores[f"boundary_f_{name}"] = f_measure(*of_both)
+        scores[f"boundary_precision_{name}"], scores[f"boundary_recall_{name}"] = precision_and_recall(*of_both)
+    return scores
 
 
 def _size(labels: np.ndarray) -> str:

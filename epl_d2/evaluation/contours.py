@@ -91,6 +91,14 @@ def _draw_planes(labels, positions, plane_of_class, planes):  # pragma: no cover
                 planes[plane, y, x >> 6] |= bit
 
 
+@compiled
+def _draw_plane(positions, width, plane):  # pragma: no cover - compiled
+    """Set the bits [H,B] of all contour pixels, whatever their class."""
+    for position in positions:
+        x = position % width
+        plane[position // width, x >> 6] |= _ONE << (np.uint64(x) & _WORD)
+
+
 # The kernels below take a plane and a row number: a row as an array of its own would be counted as a reference.
 
 
@@ -266,6 +274,9 @@ def match_contours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the contour pixels of both maps and those that the other map's contour of the same class matches.
 
+    The last row, K, does not ask for the class: the pixels that are on the contour of some class, and those of them
+    that meet such a pixel of the other map.
+
     Args:
         prediction, target: [H,W] of the same unsigned dtype, C-contiguous, values 0..K-1 or ``void``.
         num_classes: K.
@@ -276,7 +287,7 @@ def match_contours(
             pixel whose 2 x 2 block holds ``void`` is no contour pixel at all.
 
     Returns:
-        totals [2,K] and matched [2,K,D] int64; index 0 is the prediction, 1 the target.
+        totals [2,K+1] and matched [2,K+1,D] int64; index 0 is the prediction, 1 the target.
     """
     totals = np.zeros((2, void + 1), np.int64)
     positions = []
@@ -285,7 +296,7 @@ def match_contours(
         differs = np.zeros(-(-labels.shape[1] // 8) * 8, np.uint8)
         found = _find_contours(labels, void, void_makes_contours, differs, differs.view(np.uint64), buffer, total)
         positions.append(buffer[:found])
-    matched = np.zeros((2, num_classes, widths.size), np.int64)
+    matched = np.zeros((2, num_classes + 1, widths.size), np.int64)
     shared = np.flatnonzero((totals > 0).all(axis=0))
     for first in range(0, shared.size, _CLASSES_AT_ONCE):
         classes = shared[first : first + _CLASSES_AT_ONCE]
@@ -299,4 +310,12 @@ def match_contours(
             matched[side, label] = _match_plane(
                 planes[side, plane], planes[1 - side, plane], target.shape[1], widths, many
             )
-    return totals[:, :num_classes], matched
+    totals[:, num_classes] = [found.size for found in positions]
+    if totals[:, num_classes].all():
+        planes = np.zeros((2, target.shape[0], -(-target.shape[1] // 64)), np.uint64)
+        for plane, found in zip(planes, positions, strict=True):
+            _draw_plane(found, target.shape[1], plane)
+        for side in (0, 1):
+            many = totals[side, num_classes] > _MANY * target.size
+            matched[side, num_classes] = _match_plane(planes[side], planes[1 - side], target.shape[1], widths, many)
+    return totals[:, : num_classes + 1], matched

@@ -10,20 +10,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-PANELS = {"BF": "Boundary F-measure (%)", "Trimap-mIoU": "Trimap mIoU (%)"}
+PANELS = {
+    "BF": "Boundary F, mean over classes (%)",
+    "BF-micro": "Boundary F, classes pooled (%)",
+    "Trimap-mIoU": "Trimap mIoU (%)",
+    "Boundary-IoU": "Boundary IoU (%)",
+}
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw boundary F and trimap mIoU against the width, one line for each run, and write the picture to
-    ``path``.
+    """Draw boundary F, trimap mIoU and Boundary IoU against the width, one line for each run, and write the picture
+    to ``path``.
 
     Args:
-        records: what :func:`epl_d2.evaluation.report.curves_record` returns, or was read back from its JSON.
+        records: what :func:`epl_d2.evaluation.report.curves_record` returns, or was read back from its JSON. A score
+            that one of them lacks, as those of earlier versions may, is left out.
         path: a file name with a suffix that matplotlib knows (.png, .pdf, .svg).
     """
-    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    panels = {key: title for key, title in PANELS.items() if all(key in record for record in records)}
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(9.6, 3.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    for place, (key, title) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, 2, place)
         for number, record in enumerate(records):
             points = sorted(
                 (width, value) for width, value in zip(record["widths"], record[key], strict=True) if value is not None
@@ -35,4 +44,30 @@ def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Path) -> None:
+    """Draw differences to a reference against the width, with a band for the interval, one line for each method.
+
+    Args:
+        records: "name", "widths", and for every key of :data:`PANELS` a dict of "mean", "low" and "high", percent.
+        reference: what stands at 0.
+        path: as of :func:`draw_curves`.
+    """
+    figure = Figure(figsize=(9.6, 7.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, (key, title) in enumerate(PANELS.items(), 1):
+        axes = figure.add_subplot(2, 2, place)
+        axes.axhline(0, color="black", linewidth=1)
+        for number, record in enumerate(records):
+            gain, color = record[key], f"C{number}"
+            axes.fill_between(record["widths"], gain["low"], gain["high"], color=color, alpha=0.2, linewidth=0)
+            style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4, "color": color}
+            axes.plot(record["widths"], gain["mean"], label=record["name"], **style)
+        axes.set_xlabel("width (pixels)")
+        axes.set_ylabel(title.replace("(%)", f"- {reference} (points)"), fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)

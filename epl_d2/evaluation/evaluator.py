@@ -48,6 +48,8 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         num_workers: int | None = None,
         save_predictions: bool = False,
         save_image_counts: bool = False,
+        class_offsets: Sequence[float] | None = None,
+        probabilities: bool = False,
     ) -> None:
         """
         Args:
@@ -63,6 +65,9 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
                 Cityscapes also the label ids to ``output_dir/submission``. Images without a label are then only saved.
             save_image_counts: write the counts of every single image to ``output_dir/image_counts.npz``, from which
                 :mod:`epl_d2.evaluation.image_counts` computes paired intervals.
+            class_offsets: [K] subtracted from the logits before the best class of a pixel is taken, as those of
+                :func:`epl_d2.evaluation.prior_shift.prior_shift`; None subtracts nothing.
+            probabilities: the scores are probabilities, of which the logarithms stand for the logits.
 
         Raises:
             ValueError: the metadata lacks what is needed, or an argument is none of these.
@@ -85,6 +90,10 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
                 raise ValueError(f"{argument} needs an output_dir")
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, got {num_workers}")
+        if class_offsets is not None and len(class_offsets) != len(self._class_names):
+            raise ValueError(f"class_offsets has {len(class_offsets)} values for {len(self._class_names)} classes")
+        self._class_offsets = None if class_offsets is None else torch.as_tensor(class_offsets, dtype=torch.float32)
+        self._probabilities = probabilities
         self._save_predictions = save_predictions
         self._save_image_counts = save_image_counts
         self._statistics = BoundaryStatistics(len(self._class_names), widths, ignore_value, ignore_mode, trimap)
@@ -110,7 +119,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dicts with "file_name" and, where the registered data set does not tell it, "sem_seg_file_name".
-            outputs: dicts with "sem_seg", scores [K,H,W] at the size of the label file.
+            outputs: dicts with "sem_seg", scores (logits or probabilities) [K,H,W] at the size of the label file.
 
         Raises:
             ValueError: a label or prediction of this or an earlier batch is not usable; names the file.
@@ -124,6 +133,9 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
                     f"{sample['file_name']}: the prediction must be [K,H,W] with the K = "
                     f"{len(self._class_names)} classes of {self._dataset_name!r}, got {list(scores.shape)}"
                 )
+            if self._class_offsets is not None:
+                logits = scores.float().log() if self._probabilities else scores
+                scores = logits - self._class_offsets.to(scores.device)[:, None, None]
             # Narrow on the device, so that a byte a pixel is copied and the scores can be freed. On a CPU max() is
             # several times as fast as argmax() along the first axis; both return the first of equal scores.
             dtype = torch.uint8 if scores.shape[0] <= 256 else torch.int32

@@ -11,7 +11,7 @@ Shape shorthand in this module:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,18 @@ import numpy as np
 
 from epl_d2.files import write_whole
 
-from .boundary_statistics import f_measure
+from .boundary_statistics import contour_scores
 from .confusion import iou_from_counts, mean_of_defined
+from .report import CURVES
 
 __all__ = ["IMAGE_COUNTS_FILE", "ImageCounts", "read_image_counts", "write_image_counts"]
 
 IMAGE_COUNTS_FILE = "image_counts.npz"
 
 _COUNTS = ("confusion", "contour_totals", "contour_matched", "trimap", "boundary_bands")
+_LATER_COUNTS = ("contour_totals_any", "contour_matched_any")  # absent from files of earlier versions
+
+_WITHOUT_WIDTH = ("confusion", "contour_totals", "contour_totals_any")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class ImageCounts:
     """The counts of `BoundaryStatistics.counts`, image by image.
 
     `names` [N], `widths` [D] ascending, and in `counts` `confusion` [N,K,K], `contour_totals` [N,2,K],
-    `contour_matched` [N,2,K,D], `trimap` [N,3,K,D] and `boundary_bands` [N,3,K,D].
+    `contour_matched` [N,2,K,D], `trimap` [N,3,K,D] and `boundary_bands` [N,3,K,D]; of files that hold them also
+    `contour_totals_any` [N,2] and `contour_matched_any` [N,2,D].
     """
 
     names: tuple[str, ...]
@@ -48,25 +53,48 @@ class ImageCounts:
             weights: [B,N] how often each image is taken, not negative.
 
         Returns:
-            `mIoU` [B], and `BF`, `Trimap-mIoU`, `Boundary-IoU` [D,B]; fractions, NaN where undefined.
+            `mIoU` [B], and [D,B] what :data:`epl_d2.evaluation.report.CURVES` lists, but for `BF-davis`, and without
+            `BF-any` where it was not counted; fractions, NaN where undefined.
         """
         # Sums of 2**53 and more would be inexact in float64; 10**9 images of 10**6 pixels are below.
         weights = np.asarray(weights, np.float64)
         totals = {name: np.tensordot(values, weights, axes=(0, 1)) for name, values in self._summands().items()}
-        f_per_class = f_measure(totals["contour_totals"], np.moveaxis(totals["contour_matched"], 2, 3))
+        matched = {name: np.moveaxis(totals[name], -2, -1) for name in totals if name.startswith("contour_matched")}
+        of_contours = contour_scores({**totals, **matched})
         return {
             "mIoU": mean_of_defined(iou_from_counts(*totals["confusion"])),
-            "BF": mean_of_defined(f_per_class).T,
+            **{label: of_contours[key].T for label, key in CURVES.items() if key in of_contours},
             "Trimap-mIoU": mean_of_defined(iou_from_counts(*totals["trimap"])),
             "Boundary-IoU": mean_of_defined(iou_from_counts(*totals["boundary_bands"])),
         }
+
+    def at_widths(self, widths: Sequence[int]) -> ImageCounts:
+        """The same counts at some of the widths, ascending.
+
+        Raises:
+            ValueError: one of them was not counted.
+        """
+        missing = sorted(set(widths) - set(self.widths))
+        if missing:
+            raise ValueError(f"there are no counts at the widths {missing}; counted were {list(self.widths)}")
+        chosen = [place for place, width in enumerate(self.widths) if width in widths]
+        counts = {
+            name: values if name in _WITHOUT_WIDTH else values[..., chosen] for name, values in self.counts.items()
+        }
+        return ImageCounts(self.names, tuple(self.widths[place] for place in chosen), counts)
+
+    def write(self, path: str | Path) -> None:
+        """Write the counts as compressed int32 arrays, for :func:`read_image_counts`."""
+        stacked = {name: values.astype(np.int32) for name, values in self.counts.items()}
+        names, widths = np.array(self.names), np.array(self.widths, np.int64)
+        write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=widths, **stacked))
 
     def _summands(self) -> dict[str, np.ndarray]:
         """The counts, and of the confusion [N,3,K] only what IoU needs: shared, target and predicted pixels."""
         confusion = self.counts["confusion"]
         shared = np.diagonal(confusion, axis1=1, axis2=2)
         return {
-            **{name: self.counts[name] for name in _COUNTS[1:]},
+            **{name: values for name, values in self.counts.items() if name != "confusion"},
             "confusion": np.stack([shared, confusion.sum(axis=2), confusion.sum(axis=1)], axis=1),
         }
 
@@ -89,9 +117,10 @@ def write_image_counts(
     files = sorted(counts)
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
     names = [Path(os.path.relpath(file, folder)).as_posix() for file in files]
-    stacked = {name: np.stack([counts[file][name] for file in files]).astype(np.int32) for name in _COUNTS}
+    stored = (*_COUNTS, *_LATER_COUNTS)
+    stacked = {name: np.stack([counts[file][name] for file in files]) for name in stored}
     ascending = np.unique(np.asarray(widths, np.int64))
-    write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=ascending, **stacked))
+    ImageCounts(tuple(names), tuple(ascending.tolist()), stacked).write(path)
 
 
 def read_image_counts(path: str | Path) -> ImageCounts:
@@ -102,7 +131,8 @@ def read_image_counts(path: str | Path) -> ImageCounts:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            counts = {name: file[name].astype(np.int64) for name in _COUNTS}
+            stored = (*_COUNTS, *(name for name in _LATER_COUNTS if name in file))
+            counts = {name: file[name].astype(np.int64) for name in stored}
             return ImageCounts(tuple(file["names"].tolist()), tuple(file["widths"].tolist()), counts)
     except (OSError, KeyError, ValueError, EOFError) as error:
         raise ValueError(f"{path}: no counts of images ({error})") from error

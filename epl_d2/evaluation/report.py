@@ -28,13 +28,25 @@ CLASSES_TABLE = "boundary_classes.csv"
 CURVES_PLOT = "boundary_curves.png"
 COMPARISON_TABLE = "boundary_comparison.csv"
 
+# The scores that tables of several runs show.
+COMPARED = ("BF", "BF-micro", "BF-davis", "Trimap-mIoU", "Boundary-IoU")
+
 # Name in a result -> name in BoundaryStatistics.compute(), for the scores that have one value a width.
 CURVES = {
     "BF": "boundary_f",
+    "BF-precision": "boundary_precision",
+    "BF-recall": "boundary_recall",
+    "BF-micro": "boundary_f_micro",
+    "BF-micro-precision": "boundary_precision_micro",
+    "BF-micro-recall": "boundary_recall_micro",
+    "BF-any": "boundary_f_any",
+    "BF-any-precision": "boundary_precision_any",
+    "BF-any-recall": "boundary_recall_any",
     "BF-davis": "boundary_f_davis",
     "Trimap-mIoU": "trimap_miou",
     "Boundary-IoU": "boundary_iou",
 }
+_MEANS_OF_CLASSES = ("BF", "BF-davis", "Trimap-mIoU", "Boundary-IoU")  # in the order of _PER_CLASS_CURVES
 _PER_CLASS_CURVES = {
     "BF": "boundary_f_per_class",
     "BF-davis": "boundary_f_davis_per_class",
@@ -64,8 +76,7 @@ def flat_scores(
 
     Returns:
         ``mIoU``, ``fwIoU``, ``IoU-<class>``, ``mACC``, ``pACC``, ``ACC-<class>``, then for each width d
-        ``BF@<d>px``, ``BF-davis@<d>px``, ``Trimap-mIoU@<d>px``, ``Boundary-IoU@<d>px``, and
-        ``BF-<class>@<d>px``; NaN where undefined.
+        ``<curve>@<d>px`` of every name in :data:`CURVES`, and ``BF-<class>@<d>px``; NaN where undefined.
     """
     scores = statistics.compute()
     columns = [statistics.widths.index(width) for width in report_widths]
@@ -114,7 +125,7 @@ def class_table(record: dict[str, Any], report_widths: Sequence[int]) -> list[li
         values += [record["per_class"][label][index][column] for label in _PER_CLASS_CURVES for column in columns]
         rows.append([name, *map(_cell, values)])
     means = [record["mIoU"], record["mACC"]]
-    means += [record[label][column] for label in CURVES for column in columns]
+    means += [record[label][column] for label in _MEANS_OF_CLASSES for column in columns]
     rows.append(["mean", *map(_cell, means)])
     return rows
 
@@ -130,11 +141,11 @@ def curves_table(record: dict[str, Any]) -> list[list[str]]:
 
 
 def comparison_table(records: Sequence[dict[str, Any]], report_widths: Sequence[int]) -> list[list[str]]:
-    """A header and a row for each run: images, mIoU, and the means of the boundary scores at these widths."""
-    rows = [["run", "images", "mIoU", *(f"{label}@{width}px" for label in CURVES for width in report_widths)]]
+    """A header and a row for each run: images, mIoU, and the boundary scores at these widths."""
+    rows = [["run", "images", "mIoU", *(f"{label}@{width}px" for label in COMPARED for width in report_widths)]]
     for record in records:
         columns = [record["widths"].index(width) for width in report_widths]
-        values = [record["mIoU"], *(record[label][column] for label in CURVES for column in columns)]
+        values = [record["mIoU"], *(record[label][column] for label in COMPARED for column in columns)]
         rows.append([record["name"], str(record["images"]), *map(_cell, values)])
     return rows
 

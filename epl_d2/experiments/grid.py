@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,9 @@ SPLITS = ("val", "test")
 
 _KEYS = {
     "required": ("name", "output", "config", "evaluate", "seeds", "baseline", "methods"),
-    "optional": ("opts", "widths", "jobs", "threads", "paper"),
+    "optional": ("opts", "widths", "jobs", "threads", "paper", "controls", "block"),
 }
-_METHOD_KEYS = ("config", "opts")
+_METHOD_KEYS = ("config", "opts", "size")
 _PAPER_KEYS = ("source", "split", "numbers")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -43,13 +44,17 @@ class Override:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the result: a config file and overrides on top of those of the grid."""
+    """A row of the result: a config file and overrides on top of those of the grid.
+
+    `size` is that of the gradients of added losses, by the keys of their weights; a number for the only one.
+    """
 
     name: str
     config: str
     overrides: tuple[Override, ...]
     where: str
     config_where: str
+    size: float | Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ class PaperNumbers:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says. `where` gives "file:line" of its top-level keys."""
+    """What a grid file says. `where` gives "file:line" of its top-level keys.
+
+    Differences are taken to the `baseline` and to each of the `controls`; intervals draw `block` frames together.
+    """
 
     path: Path
     name: str
@@ -77,6 +85,8 @@ class Grid:
     jobs: int
     threads: int
     paper: PaperNumbers | None
+    controls: tuple[str, ...]
+    block: int | None
     where: Mapping[str, str] = field(repr=False)
 
     def with_overrides(self, pairs: Sequence[str]) -> Grid:
@@ -143,6 +153,8 @@ class _Reader:
             jobs=self.number(nodes["jobs"], "jobs", 1) if "jobs" in nodes else 1,
             threads=self.number(nodes["threads"], "threads", 1) if "threads" in nodes else 1,
             paper=self.paper(nodes["paper"], names) if "paper" in nodes else None,
+            controls=self.controls(nodes["controls"], names, baseline) if "controls" in nodes else (),
+            block=self.number(nodes["block"], "block", 1) if "block" in nodes else None,
             where={key: self.where(node) for key, node in nodes.items()},
         )
 
@@ -155,10 +167,34 @@ class _Reader:
             config = keys.get("config", default_config)
             overrides = self.overrides(keys["opts"]) if "opts" in keys else ()
             where, config_where = self.where(value), self.where(config)
-            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where))
+            size = self.size(keys["size"]) if "size" in keys else None
+            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where, size))
         if not methods:
             self.fail(node, "methods is empty; at least the baseline must be there")
         return tuple(methods)
+
+    def size(self, node: yaml.Node) -> float | dict[str, float]:
+        if isinstance(node, yaml.MappingNode):
+            return {
+                key: self.positive(value, f"the size of {key}") for key, value in self.mapping(node, "size").items()
+            }
+        return self.positive(node, "size")
+
+    def positive(self, node: yaml.Node, what: str) -> float:
+        value = self.value(node)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            self.fail(node, f"{what} must be a positive number, got {value!r}")
+        return float(value)
+
+    def controls(self, node: yaml.Node, methods: Sequence[str], baseline: str) -> tuple[str, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            self.fail(node, "controls must be a list of methods")
+        others = [name for name in methods if name != baseline]
+        names = tuple(self.text(item, "each of controls") for item in node.value)
+        for item, name in zip(node.value, names, strict=True):
+            if name not in others:
+                self.fail(item, f"controls has {name!r}; it may have {', '.join(others)}")
+        return names
 
     def overrides(self, node: yaml.Node) -> tuple[Override, ...]:
         if not isinstance(node, yaml.SequenceNode):

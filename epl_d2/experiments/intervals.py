@@ -9,6 +9,8 @@ Shape shorthand in this module:
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +18,17 @@ from scipy import stats
 
 from epl_d2.evaluation.image_counts import ImageCounts
 
-__all__ = ["bootstrap_draws", "mean_interval", "paired_differences", "percentile_interval"]
+__all__ = [
+    "blocks_of_frames",
+    "bootstrap_draws",
+    "mean_interval",
+    "paired_differences",
+    "percentile_interval",
+    "scores_by_name",
+]
+
+# The last number that no letter follows (so not the 8 of "leftImg8bit"), and what stands before and behind it.
+_FRAME_NUMBER = re.compile(r"(.*)(?<!\d)(\d+)(?![A-Za-z\d])(.*)")
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -33,12 +45,55 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return float(sample.mean()), float(quantile * sample.std(ddof=1) / np.sqrt(sample.size))
 
 
-def bootstrap_draws(seeds: int, images: int, replicates: int, generator_seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed [B,S] and each image [B,N] is drawn, with replacement, in every replicate."""
+def bootstrap_draws(
+    seeds: int, blocks: int | np.ndarray, replicates: int, generator_seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed [B,S] and each image [B,N] is drawn, with replacement, in every replicate.
+
+    Args:
+        seeds: S.
+        blocks: N images, each drawn by itself; or the block of each image [N], as numbers 0, 1, ...: the images of a
+            block are drawn together, which neighbouring frames of a video should be.
+        replicates: B.
+        generator_seed: of the draws.
+    """
+    blocks = np.arange(blocks) if isinstance(blocks, int) else blocks
+    count = int(blocks.max()) + 1
     generator = np.random.default_rng(generator_seed)
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), replicates)
-    of_images = generator.multinomial(images, np.full(images, 1 / images), replicates)
-    return of_seeds, of_images
+    of_blocks = generator.multinomial(count, np.full(count, 1 / count), replicates)
+    return of_seeds, of_blocks[:, blocks]
+
+
+def blocks_of_frames(names: Sequence[str], length: int) -> np.ndarray:
+    """Blocks of consecutive frames for :func:`bootstrap_draws`.
+
+    Frames belong to one sequence where their names are equal but for the last number in them that no letter follows,
+    which gives their order (`Seq05VD_f00030.png`, `aachen_000000_000019_leftImg8bit.png`). A name without one is a
+    sequence of its own. A sequence is cut into as few blocks of at most `length` frames as possible, of equal sizes
+    but for one frame.
+
+    Args:
+        names: N files.
+        length: frames, at least 1.
+
+    Returns:
+        The number of each image's block [N].
+    """
+    sequences: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for image, name in enumerate(names):
+        stem, extension = os.path.splitext(name)
+        found = _FRAME_NUMBER.fullmatch(stem)
+        before, number, after = found.groups() if found else (stem, "0", "")
+        sequences.setdefault((before, after + extension), []).append((int(number), image))
+    blocks = np.empty(len(names), np.int64)
+    count = 0
+    for frames in sequences.values():
+        images = [image for _, image in sorted(frames)]
+        for part in np.array_split(images, -(-len(images) // length)):
+            blocks[part] = count
+            count += 1
+    return blocks
 
 
 def paired_differences(
@@ -54,7 +109,7 @@ def paired_differences(
         seeds, images: of :func:`bootstrap_draws`.
 
     Returns:
-        `mIoU` [B], and `BF@<d>px`, `Trimap-mIoU@<d>px`, `Boundary-IoU@<d>px` [B], in percent.
+        `mIoU` [B], and `<curve>@<d>px` [B] of every curve of :meth:`ImageCounts.resampled_scores`, in percent.
 
     Raises:
         ValueError: the images or the widths differ.
@@ -63,7 +118,7 @@ def paired_differences(
     for number, (ours, theirs) in enumerate(zip(method, baseline, strict=True)):
         if ours.names != theirs.names or ours.widths != theirs.widths:
             raise ValueError("a paired interval needs runs that were evaluated on the same images at the same widths")
-        scores, reference = _flat(ours, images), _flat(theirs, images)
+        scores, reference = scores_by_name(ours, images), scores_by_name(theirs, images)
         for name, values in scores.items():
             share = seeds[:, number] / len(method) * 100
             sums[name] = sums.get(name, 0.0) + share * (values - reference[name])
@@ -79,7 +134,8 @@ def percentile_interval(replicates: np.ndarray, level: float = 0.95) -> tuple[fl
     return float(low), float(high)
 
 
-def _flat(counts: ImageCounts, images: np.ndarray) -> dict[str, np.ndarray]:
+def scores_by_name(counts: ImageCounts, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Fractions [B], named as by :func:`paired_differences`, of images that are taken so many times [B,N]."""
     scores = counts.resampled_scores(images)
     flat = {"mIoU": scores.pop("mIoU")}
     for name, values in scores.items():

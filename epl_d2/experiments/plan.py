@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
+from epl_d2.analysis.loss_weights import active_weights, check_sizes, with_unit_weights
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
@@ -42,7 +43,8 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
     """
     runs = {}
     for method, cfg in zip(grid.methods, resolve_methods(grid, root, files=files), strict=True):
-        text = _configuration(cfg, _identity_of_weights(cfg.MODEL.WEIGHTS, method, files))
+        sizes = _sizes(cfg, method)
+        text = _configuration(cfg, _identity_of_weights(cfg.MODEL.WEIGHTS, method, files), sizes)
         for seed in grid.seeds:
             configuration = re.sub("^SEED: .*$", f"SEED: {seed}", text, flags=re.MULTILINE)
             runs[method.name, seed] = Run(
@@ -58,6 +60,7 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
                 max_iter=cfg.SOLVER.MAX_ITER,
                 threads=grid.threads,
                 cuda=cfg.MODEL.DEVICE.startswith("cuda"),
+                sizes=tuple(sizes.items()),
             )
     return [runs[method.name, seed] for seed in grid.seeds for method in grid.methods]
 
@@ -133,7 +136,28 @@ def _resolve(grid: Grid, method: Method, root: Path) -> CfgNode:
     if missing:
         raise ValueError(f"{grid.where['widths']}: {missing} are not in TEST.BOUNDARY.WIDTHS of {path}")
     cfg.merge_from_list(list(_options(grid, method)))
-    return cfg
+    return with_unit_weights(cfg, _sizes(cfg, method))
+
+
+def _sizes(cfg: CfgNode, method: Method) -> dict[str, float]:
+    """The sizes of a method by the key of the weight; of the only loss that it adds where `size` is a number."""
+    if method.size is None:
+        return {}
+    if isinstance(method.size, float):
+        keys = active_weights(cfg)
+        if len(keys) != 1:
+            raise ValueError(
+                f"{method.where}: the size {method.size} of {method.name!r} needs one added loss with a weight above "
+                f"0, got {' and '.join(keys) or 'none'}; write size: {{KEY: number}}"
+            )
+        sizes = {keys[0]: method.size}
+    else:
+        sizes = dict(method.size)
+    try:
+        check_sizes(cfg, sizes)
+    except ValueError as error:
+        raise ValueError(f"{method.where}: {method.name!r}: {error}") from error
+    return sizes
 
 
 def _check_model(cfg: CfgNode, method: Method, built: set[str]) -> None:
@@ -184,11 +208,11 @@ def _identity_of_weights(weights: str, method: Method, files: bool) -> str:
     return weights
 
 
-def _configuration(cfg: CfgNode, weights: str) -> str:
+def _configuration(cfg: CfgNode, weights: str, sizes: Mapping[str, float]) -> str:
     cfg = cfg.clone()
     cfg.MODEL.WEIGHTS = weights
     cfg.OUTPUT_DIR = ""
-    return cfg.dump()
+    return cfg.dump() + (yaml.safe_dump({"LOSS_SIZES": dict(sizes)}) if sizes else "")
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

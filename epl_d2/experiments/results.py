@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +13,15 @@ from typing import Any
 import numpy as np
 
 from epl_d2.evaluation.curves import PANELS, draw_curves
-from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, read_image_counts
+from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 from epl_d2.files import write_whole
 
+from .comparison import REPLICATES, difference_rows, scores_of, with_half_width
 from .grid import Grid
-from .intervals import bootstrap_draws, mean_interval, paired_differences, percentile_interval
 from .runs import read_record
-from .scores import headline_metrics
+from .scores import contour_metrics, headline_metrics
 
-__all__ = ["REPLICATES", "markdown_table", "write_results"]
-
-REPLICATES = 2000
+__all__ = ["markdown_table", "write_results"]
 
 _OTHER_COMMIT, _DIRTY = "†", "‡"
 
@@ -35,8 +34,21 @@ class _Finished:
     record: Mapping[str, Any]
 
     def score(self, split: str, metric: str) -> float:
-        value = self.record["metrics"].get(split, {}).get(metric)
+        """Percent; from the counts of the images where the record, of an earlier version, does not have it."""
+        scores = self.record["metrics"].get(split, {})
+        if metric not in scores and split in self.record["evaluate"]:
+            scores = self.scores_of_counts[split]
+        value = scores.get(metric)
         return math.nan if value is None else value
+
+    @functools.cached_property
+    def counts(self) -> dict[str, ImageCounts]:
+        """Counts of each image of every split."""
+        return {split: read_image_counts(self.counts_file(split)) for split in self.record["evaluate"]}
+
+    @functools.cached_property
+    def scores_of_counts(self) -> dict[str, dict[str, float]]:
+        return {split: scores_of(counts) for split, counts in self.counts.items()}
 
     def counts_file(self, split: str) -> Path:
         evaluated = self.record["evaluate"]
@@ -112,10 +124,12 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
         lines += [f"## {split}: {data_set}", ""]
         rows = []
         for name, runs in finished.items():
-            cells = [_with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
+            cells = [with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
         lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
-        lines += _differences(grid, finished, split, metrics)
+        for reference in (grid.baseline, *grid.controls):
+            lines += _differences(grid, finished, split, metrics, reference)
+        lines += _differences(grid, finished, split, contour_metrics(grid.widths), grid.baseline, " in contours alone")
         if grid.paper is not None and grid.paper.split == split:
             lines += _paper(grid, finished, split)
     missing = [
@@ -143,36 +157,30 @@ def _marks(finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> dict
 
 
 def _differences(
-    grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: str, metrics: Sequence[str]
+    grid: Grid,
+    finished: Mapping[str, Mapping[int, _Finished]],
+    split: str,
+    metrics: Sequence[str],
+    reference: str,
+    title: str = "",
 ) -> list[str]:
-    """The table of differences to the baseline, over the seeds that both have."""
-    baseline = finished.get(grid.baseline, {})
-    counts: dict[Path, Any] = {}
-
-    def counts_of(run: _Finished) -> Any:
-        file = run.counts_file(split)
-        if file not in counts:
-            counts[file] = read_image_counts(file)
-        return counts[file]
-
-    rows = []
-    for name, runs in finished.items():
-        common = [seed for seed in runs if seed in baseline]
-        if name == grid.baseline or not common:
-            continue
-        ours, theirs = ([counts_of(chosen[seed]) for seed in common] for chosen in (runs, baseline))
-        draws = bootstrap_draws(len(common), len(theirs[0].names), REPLICATES)
-        replicates = paired_differences(ours, theirs, *draws)
-        cells = []
-        for metric in metrics:
-            pairs = [runs[seed].score(split, metric) - baseline[seed].score(split, metric) for seed in common]
-            low, high = percentile_interval(replicates[metric])
-            cells.append(f"{np.mean(pairs):+.2f} [{low:+.2f}, {high:+.2f}]")
-        rows.append([name, str(len(common)), *cells])
+    """The table of differences to `reference`, a method, over the seeds that both have, and of every such seed."""
+    counts = {
+        name: {seed: run.counts[split] for seed, run in runs.items()}
+        for name, runs in finished.items()
+        if name == reference or name != grid.baseline
+    }
+    rows = [
+        row
+        for name, runs in counts.items()
+        if name != reference and reference in counts
+        for row in difference_rows(name, runs, counts[reference], metrics, grid.block)
+    ]
     if not rows:
         return []
+    drawn = "images" if grid.block is None else f"blocks of up to {grid.block} consecutive frames"
     return [
-        f"Difference to {grid.baseline}, with the 95% interval of a bootstrap paired over seeds and images "
+        f"Difference to {reference}{title}, with the 95% interval of a bootstrap paired over seeds and {drawn} "
         f"({REPLICATES} replicates):",
         "",
         *markdown_table(["method", "seeds", *metrics], rows),
@@ -190,7 +198,7 @@ def _paper(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: s
             runs = finished.get(name, {}).values()
             ours = [run.score(split, metric) for run in runs]
             cells.append(f"{numbers[metric]:.2f}" if metric in numbers else "-")
-            cells.append(_with_half_width(ours) if ours else "-")
+            cells.append(with_half_width(ours) if ours else "-")
         rows.append([name, *cells])
     header = ["method", *(f"{metric} ({who})" for metric in metrics for who in ("paper", "ours"))]
     return [f"Published: {paper.source}.", "", *markdown_table(header, rows), ""]
@@ -206,13 +214,6 @@ def _mean_curves(name: str, runs: Sequence[_Finished], split: str) -> dict[str, 
         means = [np.mean([run.score(split, f"{curve}@{width}px") for run in runs]) for width in widths]
         record[curve] = [None if math.isnan(mean) else float(mean) for mean in means]
     return record
-
-
-def _with_half_width(values: Sequence[float]) -> str:
-    mean, half = mean_interval(values)
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:.2f}" if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,10 @@ RECORD_FILE = "run.json"
 
 @dataclass(frozen=True)
 class Run:
-    """One training with one seed. `options` are KEY VALUE pairs, `configuration` is the resolved config as YAML."""
+    """One training with one seed. `options` are KEY VALUE pairs, `configuration` is the resolved config as YAML.
+
+    `sizes` are those of the gradients of added losses, by the key of the weight, which is found when the run starts.
+    """
 
     method: str
     seed: int
@@ -44,6 +47,7 @@ class Run:
     max_iter: int
     threads: int
     cuda: bool
+    sizes: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,6 +67,20 @@ class Run:
         return [
             *(sys.executable, self.train_net, "--config-file", self.config_file, "--resume"),
             *(*self.options, *own),
+        ]
+
+    @property
+    def weights_file(self) -> Path:
+        return Path(self.folder, "loss_weights.json")
+
+    @property
+    def weights_command(self) -> list[str]:
+        """Finds the weights at which the losses have their `sizes`, at the start of this run."""
+        tool = Path(self.train_net).parent / "tools" / "find_loss_weights.py"
+        sizes = (f"{key}={size!r}" for key, size in self.sizes)
+        return [
+            *(sys.executable, str(tool), "--config-file", self.config_file, "--output", str(self.weights_file)),
+            *("--sizes", *sizes, "--opts", *self.options, "SEED", str(self.seed)),
         ]
 
     @property
@@ -123,16 +141,17 @@ def execute(run: Run, gpu: str | None = None) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
+        command = [*run.command, *_weight_options(run, environment)]
         attempt = _note_attempt(folder, {**describe_commit(Path(run.train_net).parent), "started": time.time()})
         log = run.log_file(attempt)
         with log.open("wb") as file:
             # The training inherits the lock, and so keeps it should it outlive this process.
             code = subprocess.run(
-                run.command, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,), check=False
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,), check=False
             ).returncode
         if code != 0:
             raise RuntimeError(f"{run.name} ended with code {code}, see {log}")
-        record = {**_record(run), "device": describe_device(run.cuda, run.threads, environment)}
+        record = {**_record(run), "command": command[1:], "device": describe_device(run.cuda, run.threads, environment)}
         write_whole(run.record_file, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
 
 
@@ -150,10 +169,32 @@ def _record(run: Run) -> dict[str, Any]:
         "minutes": round(seconds / 60, 2),
         "attempts": len(attempts),
         "threads": run.threads,
-        "command": run.command[1:],
         "evaluate": run.evaluate,
+        **({"loss_weights": json.loads(run.weights_file.read_text(encoding="utf-8"))} if run.sizes else {}),
         "metrics": {split: read_scores(run.results_folder(split) / CURVES_FILE) for split in run.evaluate},
     }
+
+
+def _weight_options(run: Run, environment: Mapping[str, str]) -> list[str]:
+    """KEY VALUE pairs of the weights that belong to the run's sizes: found once, then kept."""
+    if not run.sizes:
+        return []
+    if not run.weights_file.is_file():
+        log = run.weights_file.with_suffix(".log")
+        paths = [str(Path(run.train_net).parent), *filter(None, [environment.get("PYTHONPATH")])]
+        with log.open("wb") as file:
+            code = subprocess.run(
+                run.weights_command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+                check=False,
+            ).returncode
+        if code != 0:
+            said = (log.read_text(encoding="utf-8", errors="replace").splitlines() or ["nothing said"])[-1]
+            raise RuntimeError(f"{run.name}: its losses got no weights: {said.removeprefix('error: ')}, see {log}")
+    weights = json.loads(run.weights_file.read_text(encoding="utf-8"))["weights"]
+    return [text for key, weight in weights.items() for text in (key, repr(weight))]
 
 
 def _attempts(folder: Path) -> list[dict[str, Any]]:

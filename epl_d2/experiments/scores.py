@@ -9,7 +9,7 @@ from typing import Any
 
 from epl_d2.evaluation.report import CURVES
 
-__all__ = ["headline_metrics", "read_scores", "scores_of_record"]
+__all__ = ["contour_metrics", "headline_metrics", "read_scores", "scores_of_record"]
 
 
 def read_scores(file: Path) -> dict[str, float | None]:
@@ -29,17 +29,24 @@ def read_scores(file: Path) -> dict[str, float | None]:
 def scores_of_record(record: dict[str, Any]) -> dict[str, float | None]:
     """The evaluator's curves under the names that it reports, at all widths; percent, None where undefined.
 
-    `mIoU`, `fwIoU`, `mACC`, `pACC`, `IoU-<class>`, `ACC-<class>`, `BF@<d>px`, `BF-davis@<d>px`,
-    `Trimap-mIoU@<d>px`, `Boundary-IoU@<d>px`.
+    `mIoU`, `fwIoU`, `mACC`, `pACC`, `IoU-<class>`, `ACC-<class>`, and `<curve>@<d>px` of every name in
+    :data:`epl_d2.evaluation.report.CURVES`; records of earlier versions lack some.
     """
     scores = {name: record[name] for name in ("mIoU", "fwIoU", "mACC", "pACC")}
     for kind in ("IoU", "ACC"):
         scores.update((f"{kind}-{name}", value) for name, value in zip(record["classes"], record[kind], strict=True))
-    for curve in CURVES:
+    for curve in (name for name in CURVES if name in record):
         scores.update((f"{curve}@{d}px", value) for d, value in zip(record["widths"], record[curve], strict=True))
     return scores
 
 
 def headline_metrics(widths: Sequence[int]) -> list[str]:
     """The metrics of the tables, in their order."""
-    return ["mIoU", *(f"{curve}@{width}px" for curve in ("BF", "Trimap-mIoU") for width in widths)]
+    curves = ("BF", "BF-micro", "Trimap-mIoU", "Boundary-IoU")
+    return ["mIoU", *(f"{curve}@{width}px" for curve in curves for width in widths)]
+
+
+def contour_metrics(widths: Sequence[int]) -> list[str]:
+    """Where differences of contours come from: precision and recall, and contours whatever their class."""
+    curves = ("BF-precision", "BF-recall", "BF-micro-precision", "BF-micro-recall", "BF-any")
+    return [f"{curve}@{width}px" for curve in curves for width in widths]

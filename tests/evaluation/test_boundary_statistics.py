@@ -41,14 +41,18 @@ def squared_distance(points: np.ndarray) -> np.ndarray:
 
 
 def reference_contours(prediction, target, classes, widths, mode, ignored=255):
+    """Totals and matched pixels of every class, then of the contours of all classes together."""
     valid = target != ignored
-    totals = np.zeros((2, classes), np.int64)
-    matched = np.zeros((2, classes, len(widths)), np.int64)
+    totals = np.zeros((2, classes + 1), np.int64)
+    matched = np.zeros((2, classes + 1, len(widths)), np.int64)
+    of_classes = []
     for label in range(classes):
         if mode == "zero":
-            edges = [contour((labels == label) & valid) for labels in (prediction, target)]
+            of_classes.append([contour((labels == label) & valid) for labels in (prediction, target)])
         else:
-            edges = [contour(labels == label) & block_is_valid(valid) for labels in (prediction, target)]
+            of_classes.append([contour(labels == label) & block_is_valid(valid) for labels in (prediction, target)])
+    of_classes.append(np.any(of_classes, axis=0))
+    for label, edges in enumerate(of_classes):
         for side in (0, 1):
             distances = squared_distance(edges[1 - side])[edges[side]]
             totals[side, label] = edges[side].sum()
@@ -115,6 +119,8 @@ def assert_counts_equal(statistics: BoundaryStatistics, pairs, classes) -> None:
         "confusion": np.zeros((classes, classes), np.int64),
         "contour_totals": np.zeros((2, classes), np.int64),
         "contour_matched": np.zeros((2, classes, len(widths)), np.int64),
+        "contour_totals_any": np.zeros(2, np.int64),
+        "contour_matched_any": np.zeros((2, len(widths)), np.int64),
         "trimap": np.zeros((3, classes, len(widths)), np.int64),
         "boundary_bands": np.zeros((3, classes, len(widths)), np.int64),
     }
@@ -123,9 +129,11 @@ def assert_counts_equal(statistics: BoundaryStatistics, pairs, classes) -> None:
         valid = target != 255
         np.add.at(expected["confusion"], (target[valid], prediction[valid]), 1)
         totals, matched = reference_contours(prediction, target, classes, widths, mode)
-        expected["contour_totals"] += totals
-        expected["contour_matched"] += matched
-        davis += reference_f(totals, matched, empty=1.0)
+        expected["contour_totals"] += totals[:, :classes]
+        expected["contour_matched"] += matched[:, :classes]
+        expected["contour_totals_any"] += totals[:, classes]
+        expected["contour_matched_any"] += matched[:, classes]
+        davis += reference_f(totals[:, :classes], matched[:, :classes], empty=1.0)
         expected["trimap"] += reference_trimap(prediction, target, classes, widths, trimap)
         expected["boundary_bands"] += reference_boundary_bands(prediction, target, classes, widths, mode)
     counts = statistics.counts
@@ -173,8 +181,9 @@ def test_any_number_of_classes(classes):
     statistics.update(prediction, target)
     maps, counts = (prediction, target, classes, (1, 3)), statistics.counts
     totals, matched = reference_contours(*maps, "ignore", ignored=65535)
-    np.testing.assert_array_equal(counts["contour_totals"], totals)
-    np.testing.assert_array_equal(counts["contour_matched"], matched)
+    np.testing.assert_array_equal(counts["contour_totals"], totals[:, :classes])
+    np.testing.assert_array_equal(counts["contour_matched"], matched[:, :classes])
+    np.testing.assert_array_equal(counts["contour_matched_any"], matched[:, classes])
     np.testing.assert_array_equal(counts["trimap"], reference_trimap(*maps, "label-change", ignored=65535))
     np.testing.assert_array_equal(counts["boundary_bands"], reference_boundary_bands(*maps, "ignore", ignored=65535))
 
@@ -226,6 +235,43 @@ def test_scores_follow_from_counts(all_pairs):
         np.testing.assert_allclose(scores[key], iou, rtol=1e-12)
         mean = scores["trimap_miou" if name == "trimap" else "boundary_iou"]
         np.testing.assert_allclose(mean, np.nanmean(iou, axis=0), rtol=1e-12)
+
+
+def test_precision_recall_and_pooled_f_equal_sums_over_images_and_classes(all_pairs):
+    """Literal sums, class by class and then over everything; class 4 occurs in predictions alone, 5 and 6 nowhere."""
+    pairs = [(prediction, np.where(target == 4, 255, target)) for prediction, target in all_pairs]
+    statistics = BoundaryStatistics(7, WIDTHS)
+    counted = []
+    for pair in pairs:
+        statistics.update(*pair)
+        counted.append(reference_contours(*pair, 7, WIDTHS, "ignore"))
+    scores = statistics.compute()
+    totals, matched = (sum(parts) for parts in zip(*counted, strict=True))
+    assert totals[0, 4] > 0 == totals[1, 4]
+    for column in range(len(WIDTHS)):
+        shares = [
+            [m / t if t else 0.0 for m, t in zip(matched[s, :5, column], totals[s, :5], strict=True)] for s in (0, 1)
+        ]
+        assert scores["boundary_precision"][column] == pytest.approx(sum(shares[0]) / 5, rel=1e-12)
+        assert scores["boundary_recall"][column] == pytest.approx(sum(shares[1]) / 5, rel=1e-12)
+        for name, rows in (("micro", slice(0, 7)), ("any", slice(7, 8))):
+            precision, recall = (matched[side, rows, column].sum() / totals[side, rows].sum() for side in (0, 1))
+            assert scores[f"boundary_precision_{name}"][column] == pytest.approx(precision, rel=1e-12)
+            assert scores[f"boundary_recall_{name}"][column] == pytest.approx(recall, rel=1e-12)
+            f = 2 * precision * recall / (precision + recall)
+            assert scores[f"boundary_f_{name}"][column] == pytest.approx(f, rel=1e-12)
+    assert scores["boundary_f_any"][0] > scores["boundary_f_micro"][0]  # a contour between wrong classes is one
+
+
+def test_without_contours_the_pooled_scores_are_undefined_or_zero():
+    flat, split = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    split[:, 4:] = 1
+    names = [f"boundary_{score}_{kind}" for score in ("f", "precision", "recall") for kind in ("micro", "any")]
+    for prediction, target, expected in ((flat, flat, np.nan), (flat, split, 0.0), (split, flat, 0.0)):
+        statistics = BoundaryStatistics(2, [1])
+        statistics.update(prediction, target)
+        scores = statistics.compute()
+        assert all(scores[name].tolist() == pytest.approx([expected], nan_ok=True) for name in names)
 
 
 def test_confusion_scores_by_hand():
@@ -305,7 +351,13 @@ def test_order_of_widths_is_kept(pair):
     for statistics in (ascending, other):
         statistics.update(*pair)
     expected, scores = ascending.compute(), other.compute()
-    for name in ("boundary_f", "boundary_f_davis_per_class", "trimap_miou", "boundary_iou_per_class"):
+    for name in (
+        "boundary_f",
+        "boundary_recall_micro",
+        "boundary_f_davis_per_class",
+        "trimap_miou",
+        "boundary_iou_per_class",
+    ):
         np.testing.assert_array_equal(scores[name], expected[name][..., [2, 0, 1, 0]])
 
 

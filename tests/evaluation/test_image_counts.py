@@ -5,6 +5,7 @@ import pytest
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import read_image_counts, write_image_counts
+from epl_d2.evaluation.report import CURVES
 
 CLASSES, WIDTHS = 4, (1, 2, 5)
 
@@ -48,8 +49,31 @@ def test_resampled_scores_equal_statistics_that_saw_each_image_so_often(counts, 
     expected = statistics.compute()
     scores = counts.resampled_scores(np.array([[1, 1, 1, 1, 1], times]))
     assert scores["mIoU"][1] == pytest.approx(expected["mIoU"], rel=1e-12)
-    for ours, theirs in (("BF", "boundary_f"), ("Trimap-mIoU", "trimap_miou"), ("Boundary-IoU", "boundary_iou")):
-        np.testing.assert_allclose(scores[ours][:, 1], expected[theirs], rtol=1e-12)
+    assert scores.keys() == {"mIoU", *CURVES} - {"BF-davis"}
+    for name in scores.keys() - {"mIoU"}:
+        np.testing.assert_allclose(scores[name][:, 1], expected[CURVES[name]], rtol=1e-12)
+
+
+def test_files_without_the_counts_that_came_later_are_read(counts, tmp_path):
+    with np.load(tmp_path / "counts.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file.files if not name.endswith("_any")})
+    old, weights = read_image_counts(tmp_path / "old.npz"), np.ones((1, 5))
+    expected = counts.resampled_scores(weights)
+    scores = old.resampled_scores(weights)
+    assert {name for name in expected if name not in scores} == {"BF-any", "BF-any-precision", "BF-any-recall"}
+    for name, values in scores.items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_counts_at_some_widths(counts, tmp_path):
+    counts.at_widths([5, 1]).write(tmp_path / "some.npz")
+    some, weights = read_image_counts(tmp_path / "some.npz"), np.ones((1, 5))
+    assert (some.names, some.widths) == (counts.names, (1, 5))
+    expected = counts.resampled_scores(weights)
+    for name, values in some.resampled_scores(weights).items():
+        np.testing.assert_array_equal(values, expected[name] if name == "mIoU" else expected[name][[0, 2]])
+    with pytest.raises(ValueError, match=r"no counts at the widths \[3\]; counted were \[1, 2, 5\]"):
+        counts.at_widths([1, 3])
 
 
 def test_no_image_and_no_file_are_refused(tmp_path):

@@ -59,6 +59,16 @@ def test_options_of_the_command_line_come_last(tmp_path):
     ("before", "after", "line", "message"),
     [
         ("seeds:", "seed:", 7, "unknown key 'seed'"),
+        (
+            "baseline: cross_entropy",
+            "baseline: cross_entropy\ncontrols: [epl, ce]",
+            9,
+            "controls has 'ce'; it may have epl",
+        ),
+        ("baseline: cross_entropy", "baseline: cross_entropy\ncontrols: epl", 9, "must be a list of methods"),
+        ("  cross_entropy: {}", "  cross_entropy: {size: 0}", 10, "size must be a positive number, got 0"),
+        ("  cross_entropy: {}", "  cross_entropy: {size: {A: big}}", 10, "the size of A must be a positive number"),
+        ("baseline: cross_entropy", "baseline: cross_entropy\nblock: 0", 9, "block must be an integer, at least 1"),
         ("seeds: [1, 2]", "seeds: [1, 1]", 7, "twice"),
         ("seeds: [1, 2]", "seeds: []", 7, "at least one"),
         ("seeds: [1, 2]", "seeds: [a]", 7, "integer"),
@@ -103,6 +113,20 @@ def test_missing_files_and_keys(tmp_path):
         ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WIEGHT, 0.5", 12, "WIEGHT"),
         ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WEIGHT, high", 12, "no valid override"),
         ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.KERNEL_SIZE, 4", 12, "kernel_size"),
+        (
+            "    opts: [MODEL.EPL.E",
+            "    size: 1\n    opts: [MODEL.EPL.E",
+            12,
+            "'epl' needs one added loss with a weight above 0",
+        ),
+        ("  cross_entropy: {}", "  cross_entropy: {size: 1.5}", 10, "'cross_entropy' needs one added loss"),
+        ("  cross_entropy: {}", "  cross_entropy: {size: {MODEL.EPL.LINE.WEIGHT: 1}}", 10, "EPL.ENABLED is False"),
+        (
+            "  cross_entropy: {}",
+            "  cross_entropy: {size: {SOLVER.BASE_LR: 1}}",
+            10,
+            "is given for SOLVER.BASE_LR; it may",
+        ),
         ("shapes_sem_seg_val", "shapes_val", 5, "there is no data set 'shapes_val'"),
         ("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, ['x']]", 10, "there is no data set 'x'"),
         ("widths: [1, 3]", "widths: [1, 30]", 6, "[30] are not in TEST.BOUNDARY.WIDTHS"),
@@ -115,6 +139,29 @@ def test_what_needs_detectron2_is_refused_with_its_line(tmp_path, before, after,
         plan_runs(read_grid(path), tmp_path, ROOT, files=False)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert message in str(error.value)
+
+
+def test_sizes_belong_to_the_configuration_and_replace_weights(tmp_path):
+    lovasz, line = "MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT", "MODEL.EPL.LINE.WEIGHT"
+    methods = f"""methods:
+  cross_entropy: {{}}
+  one: {{opts: [{lovasz}, 0.3], size: 0.5}}
+  same: {{opts: [{lovasz}, 0.7], size: 0.5}}
+  larger: {{opts: [{lovasz}, 0.3], size: 1}}
+  two: {{opts: [MODEL.EPL.ENABLED, True], size: {{{line}: 1.5, {lovasz}: 0.5}}}}
+"""
+    text = GRID[: GRID.index("methods:")] + methods
+    runs = {run.method: run for run in plan_runs(read_grid(written(tmp_path, text)), tmp_path, ROOT, files=False)}
+    assert runs["cross_entropy"].sizes == ()
+    assert runs["one"].sizes == runs["same"].sizes == ((lovasz, 0.5),)
+    assert runs["two"].sizes == ((line, 1.5), (lovasz, 0.5))
+    hashes = [runs[name].config_hash for name in ("one", "same", "larger")]
+    assert hashes[0] == hashes[1] != hashes[2]
+    run = runs["one"]
+    Path(run.folder).mkdir(parents=True)
+    run.configuration_file.write_text(runs["larger"].configuration)
+    with pytest.raises(ValueError, match=r"LOSS_SIZES\.MODEL\.EXTRA_LOSSES\.LOVASZ\.WEIGHT was 1\.0 and is 0\.5"):
+        check_same_configuration(run)
 
 
 def test_missing_data_and_weights_are_refused_before_a_real_run(tmp_path):

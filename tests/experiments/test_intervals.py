@@ -7,7 +7,13 @@ import pytest
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import read_image_counts, write_image_counts
-from epl_d2.experiments.intervals import bootstrap_draws, mean_interval, paired_differences, percentile_interval
+from epl_d2.experiments.intervals import (
+    blocks_of_frames,
+    bootstrap_draws,
+    mean_interval,
+    paired_differences,
+    percentile_interval,
+)
 
 WIDTHS = (1, 3)
 
@@ -84,3 +90,28 @@ def test_other_images_cannot_be_paired(tmp_path):
     ours, theirs = counts_of(tmp_path, 1, 4), counts_of(tmp_path, 2, 3)
     with pytest.raises(ValueError, match="same images"):
         paired_differences([ours], [theirs], *bootstrap_draws(1, 4, 2))
+
+
+def test_blocks_are_consecutive_frames_of_one_sequence():
+    frames = [f"b/Seq05VD_f{30 * frame:05d}.png" for frame in range(7)]
+    others = ["a_000000_000019_leftImg8bit.png", "a_000000_000002_leftImg8bit.png", "a_000001_000019_leftImg8bit.png"]
+    names = [*others, "x.png", "y.png", *frames[::-1]]
+    blocks = blocks_of_frames(names, 3)
+    together = {}
+    for name, block in zip(names, blocks, strict=True):
+        together.setdefault(int(block), []).append(name)
+    assert sorted(map(sorted, together.values())) == sorted(
+        [sorted(others[:2]), others[2:], ["x.png"], ["y.png"], frames[:3], frames[3:5], frames[5:]]
+    )
+    assert sorted(together) == list(range(7))
+
+
+def test_images_of_a_block_are_drawn_together():
+    blocks = np.array([2, 0, 0, 1, 2, 2])
+    _, images = bootstrap_draws(2, blocks, 40)
+    assert all((images[:, blocks == block] == images[:, blocks == block][:, :1]).all() for block in range(3))
+    drawn = np.stack([images[:, np.flatnonzero(blocks == block)[0]] for block in range(3)])
+    assert (drawn.sum(axis=0) == 3).all()
+    assert len(np.unique(drawn, axis=1).T) > 5
+    alone = bootstrap_draws(2, np.arange(6), 40)
+    assert all(np.array_equal(a, b) for a, b in zip(bootstrap_draws(2, 6, 40), alone, strict=True))

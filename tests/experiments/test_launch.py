@@ -1,6 +1,8 @@
 """Launching: a failed run is named and the rest goes on, GPUs are dealt out in turn, progress and its ETA."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,42 @@ def test_time_left_where_a_run_goes_on_from_before_its_last_entry(tmp_path):
     assert "30%, time left unknown" in progress.line([run], 0, 10.0)
     metrics.write_text('{"iteration": 59}\n{"iteration": 49}\n')
     assert "50%, time left 0:01:15" in progress.line([run], 0, 30.0)  # 20 iterations took 30 s, 50 are left
+
+
+# Stands for tools/find_loss_weights.py: every weight is twice its size; a size of 9 cannot be had.
+FIND_WEIGHTS = """\
+import json, pathlib, sys
+arguments = sys.argv[1:]
+sizes = arguments[arguments.index("--sizes") + 1 : arguments.index("--opts")]
+sizes = {key: float(size) for key, size in (pair.split("=") for pair in sizes)}
+if 9 in sizes.values():
+    sys.exit("error: no weight gives loss_x the size 9")
+output = pathlib.Path(arguments[arguments.index("--output") + 1])
+weights = {key: 2 * size for key, size in sizes.items()}
+output.write_text(json.dumps({"sizes": sizes, "weights": weights, "opts": arguments[arguments.index("--opts") + 1 :]}))
+"""
+
+
+def test_sizes_become_weights_once_and_are_recorded(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "find_loss_weights.py").write_text(FIND_WEIGHTS)
+    run = replace(make_run(tmp_path, "sized", "A", "1", seed=5), sizes=(("LINE.WEIGHT", 1.5), ("LOVASZ.WEIGHT", 0.5)))
+    execute(run)
+    record = json.loads(run.record_file.read_text())
+    assert record["loss_weights"]["weights"] == {"LINE.WEIGHT": 3.0, "LOVASZ.WEIGHT": 1.0}
+    assert record["loss_weights"]["opts"] == ["A", "1", "SEED", "5"]
+    assert record["command"][-4:] == ["LINE.WEIGHT", "3.0", "LOVASZ.WEIGHT", "1.0"]
+
+    # What was found at the start holds for the later attempts of an interrupted run.
+    run.record_file.unlink()
+    shutil.rmtree(Path(run.folder, "inference"))
+    run.weights_file.write_text(run.weights_file.read_text().replace("3.0", "4.0"))
+    execute(run)
+    assert "4.0" in json.loads(run.record_file.read_text())["command"]
+
+    bad = replace(make_run(tmp_path, "bad"), sizes=(("LINE.WEIGHT", 9.0),))
+    with pytest.raises(
+        RuntimeError, match=r"bad/seed_1: .* no weight gives loss_x the size 9, see .*loss_weights\.log"
+    ):
+        execute(bad)
+    assert not bad.record_file.exists()

@@ -23,7 +23,8 @@ evaluate: {val: some_val, test: some_test}
 widths: [1, 3]
 seeds: [1, 2, 3]
 baseline: base
-methods: {base: {}, better: {}, absent: {}}
+controls: [worse]
+methods: {base: {}, better: {}, absent: {}, worse: {}}
 paper:
   source: Table 0
   split: test
@@ -89,8 +90,9 @@ def test_tables_curves_and_marks(grid, tmp_path):
     assert float(rows[3]["test/BF@1px"]) == pytest.approx(better[1]["test"]["BF@1px"], abs=1e-4)
 
     text = files[1].read_text()
-    assert "5 of 9 runs finished" in text
-    assert "Not finished: better/seed_3, absent/seed_1, absent/seed_2, absent/seed_3." in text
+    assert "5 of 12 runs finished" in text
+    assert "Not finished: better/seed_3, absent/seed_1, absent/seed_2, absent/seed_3, worse/seed_1," in text
+    assert "Difference to worse" not in text
     values = [scores[seed]["val"]["mIoU"] for seed in scores]
     half = 4.302653 * np.std(values, ddof=1) / math.sqrt(3)
     assert cells_of(text, "## val", "base")[1] == f"{np.mean(values):.2f} ± {half:.2f}"
@@ -101,11 +103,43 @@ def test_tables_curves_and_marks(grid, tmp_path):
     assert cell.startswith(f"{difference:+.2f} [")
     low, high = map(float, cell.split("[")[1].rstrip("]").split(","))
     assert low <= difference <= high
+    of_seed = cells_of(text.split("## test")[1], "Difference to base", "better, seed 2")
+    assert of_seed[2] == f"{better[2]['test']['BF@1px'] - scores[2]['test']['BF@1px']:+.2f}"
     assert low > 0  # a shift of 1 pixel is better than one of 3 in every image
 
     assert cells_of(text, "Published: Table 0.", "base")[0] == "60.00"
     assert cells_of(text, "Published: Table 0.", "better")[2] == "40.00"
     assert write_results(grid, tmp_path, "abc")[1].read_text() == text
+
+
+def test_differences_to_controls_and_scores_that_a_record_lacks(grid, tmp_path):
+    records = {
+        method: write_run(tmp_path, method, 1, shift) for method, shift in (("base", 3), ("better", 1), ("worse", 4))
+    }
+    text = write_results(grid, tmp_path, "abc")[1].read_text()
+    to_control = text.split("## test")[1].split("Difference to worse")[1].split("Difference to")[0]
+    header = to_control.split("|")[1:20]
+    column = [cell.strip() for cell in header].index("BF-micro@3px")
+    difference = records["better"]["test"]["BF-micro@3px"] - records["worse"]["test"]["BF-micro@3px"]
+    assert to_control.split("| better |")[1].split("|")[column - 1].strip().startswith(f"{difference:+.2f} [")
+    assert "| base |" not in to_control
+    assert "Difference to base in contours alone" in text and "BF-micro-recall@1px" in text
+
+    for method in records:  # as a version wrote it that did not know these scores
+        file = tmp_path / method / "seed_1" / "run.json"
+        record = json.loads(file.read_text())
+        for scores in record["metrics"].values():
+            for name in [name for name in scores if name.startswith(("BF-micro", "BF-any"))]:
+                del scores[name]
+        file.write_text(json.dumps(record))
+    assert write_results(grid, tmp_path, "abc")[1].read_text() == text
+
+    for file in tmp_path.rglob("image_counts.npz"):  # nor did that version count contours of any class
+        with np.load(file) as counts:
+            kept = {name: counts[name] for name in counts.files if not name.endswith("_any")}
+        np.savez(file, **kept)
+    older = write_results(grid, tmp_path, "abc")[1].read_text()
+    assert older != text and len(older.splitlines()) == len(text.splitlines()) and "nan" not in older
 
 
 def test_nothing_finished_and_broken_records_are_refused(grid, tmp_path):

@@ -146,6 +146,12 @@ def test_dry_run_lists_the_runs_without_data(tmp_path, monkeypatch, capsys):
     assert lines[-1] == "4 runs, 16 iterations"
     assert "MODEL.EPL.ENABLED True" in lines[1]
     assert not (tmp_path / "out").exists()
+    arguments = (tmp_path / "tiny.yaml", tmp_path / "out", "--dry-run", "--methods")
+    assert run_here(monkeypatch, *arguments, "epl") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "2 runs, 8 iterations" and all("EPL.ENABLED True" in line for line in lines[:-1])
+    assert run_here(monkeypatch, *arguments, "elp") == 1
+    assert "tiny.yaml has no elp; it has cross_entropy, epl" in capsys.readouterr().err
 
 
 def test_mistakes_are_told_and_exit_with_1(tmp_path, monkeypatch, capsys):

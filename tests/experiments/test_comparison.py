@@ -1,0 +1,119 @@
+"""tools/compare_counts.py: tables from counts of images, wherever they lie, and from those that it stored."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.image_counts import write_image_counts
+from epl_d2.experiments.comparison import difference_rows, find_runs, gain_curves
+
+TOOL = Path(__file__).parents[2] / "tools" / "compare_counts.py"
+SHIFTS = {"base": 3, "better": 1, "worse": 4}
+
+
+def write_run(file: Path, shift: int, seed: int) -> BoundaryStatistics:
+    """Counts of 6 frames whose prediction is the target moved by `shift` pixels, in one of them by one more."""
+    total, images = BoundaryStatistics(3, (1, 2, 3)), {}
+    for frame in range(6):
+        target = np.kron(np.random.default_rng(frame).integers(0, 3, (4, 4)), np.ones((8, 8), int))
+        statistics = total.empty_copy()
+        statistics.update(np.roll(target, shift + (frame == seed), axis=1), target)
+        images[f"/x/Seq_{frame:03d}.png"] = statistics.counts
+        total.merge(statistics)
+    file.parent.mkdir(parents=True)
+    write_image_counts(file, images, (1, 2, 3))
+    return total
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder of runs as grids and evaluations leave them, and the scores of each."""
+    places = {"base": "inference/some_test", "better": "inference/some_test", "worse": "inference"}
+    return tmp_path / "runs", {
+        (method, seed): write_run(tmp_path / "runs" / method / f"seed_{seed}" / place / "image_counts.npz", shift, seed)
+        for (method, shift), place in zip(SHIFTS.items(), places.values(), strict=True)
+        for seed in (1, 2)
+    }
+
+
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("compare_counts", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments)])
+        code = tool.main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def cells(text: str, row: str) -> list[str]:
+    return [cell.strip() for cell in text.split(f"| {row} |")[1].splitlines()[0].split("|")[:-1]]
+
+
+def test_tables_are_those_of_the_scores_and_of_stored_counts(runs, compare, tmp_path):
+    folder, statistics = runs
+    options = ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "3", "--block", "2")
+    code, text, _ = compare(folder, *options, "--controls", "worse", "--store", tmp_path / "stored")
+    assert code == 0
+    micro = {run: 100 * of_run.compute()["boundary_f_micro"][0] for run, of_run in statistics.items()}
+    header = next(line for line in text.splitlines() if line.startswith("| method"))
+    column = [cell.strip() for cell in header.split("|")].index("BF-micro@1px") - 2
+    assert cells(text, "base")[column].startswith(f"{(micro['base', 1] + micro['base', 2]) / 2:.2f} ± ")
+    to_base, to_worse = text.split("Difference to ")[1:]
+    assert "blocks of up to 2 consecutive frames" in to_base and to_worse.startswith("worse")
+    for part, reference in ((to_base, "base"), (to_worse, "worse")):
+        differences = [micro["better", seed] - micro[reference, seed] for seed in (1, 2)]
+        assert cells(part, "better")[column].startswith(f"{sum(differences) / 2:+.2f} [")
+        assert cells(part, "better, seed 2")[column] == f"{differences[1]:+.2f}"
+    assert "| base |" not in to_worse
+    assert compare(tmp_path / "stored", *options, "--controls", "worse")[1] == text
+    files = sorted(path.relative_to(tmp_path / "stored").as_posix() for path in (tmp_path / "stored").rglob("*.npz"))
+    assert files == [f"{method}/seed_{seed}/some_test.npz" for method in SHIFTS for seed in (1, 2)]
+    assert "BF-any@3px" in compare(folder, *options, "--contours")[1]
+
+
+def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
+    options = ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "--picture", tmp_path / "gains.png")
+    assert compare(runs[0], *options)[0] == 0
+    assert cv2.imread(str(tmp_path / "gains.png")) is not None
+    found = find_runs(runs[0], "some_test")
+    record = gain_curves("better", found["better"], found["base"], ["BF-micro"], None)
+    assert record["widths"] == [1, 2, 3]
+    for column, width in enumerate(record["widths"]):
+        (row,) = difference_rows("x", {1: found["better"][1]}, {1: found["base"][1]}, [f"BF-micro@{width}px"])
+        one = gain_curves("x", {1: found["better"][1]}, {1: found["base"][1]}, ["BF-micro"], None)["BF-micro"]
+        assert row[2] == f"{one['mean'][column]:+.2f} [{one['low'][column]:+.2f}, {one['high'][column]:+.2f}]"
+        low, mean, high = (record["BF-micro"][key][column] for key in ("low", "mean", "high"))
+        assert low <= mean <= high
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dataset", "some_test", "--baseline", "bse"), "has no runs of 'bse'; it has base, better, worse"),
+        (("--dataset", "other", "--baseline", "base", "--methods", "base"), "has no runs of 'base'; it has worse"),
+        (
+            ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "9"),
+            r"counted at the widths \[9\]; all have",
+        ),
+    ],
+)
+def test_mistakes_are_named(runs, compare, options, message):
+    code, _, error = compare(runs[0], *options)
+    assert code == 1
+    assert re.search(message, error)
+
+
+def test_a_folder_without_runs_is_named(compare, tmp_path):
+    code, _, error = compare(tmp_path, "--dataset", "some_test", "--baseline", "base")
+    assert code == 1 and f"{tmp_path} holds no METHOD/seed_N with counts of some_test" in error

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Tables of methods and seeds from the counts of single images alone: means, paired differences with intervals.
+
+    python tools/compare_counts.py output/grids/example --dataset camvid_sem_seg_test --baseline base --block 20
+    python tools/compare_counts.py RUNS --dataset NAME --baseline A --controls B --widths 1 3 --store docs/evidence/RUNS
+
+RUNS is a folder of METHOD/seed_N, as a grid makes it, or as `train_net.py --eval-only ... TEST.SAVE_IMAGE_COUNTS True
+OUTPUT_DIR RUNS/METHOD/seed_N` does, or as --store wrote it: the counts at --widths alone, in METHOD/seed_N/NAME.npz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from epl_d2.evaluation.curves import PANELS, draw_gains
+from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row
+from epl_d2.experiments.results import markdown_table
+from epl_d2.experiments.scores import contour_metrics, headline_metrics
+from epl_d2.files import write_whole
+
+
+def run(options: argparse.Namespace) -> None:
+    runs = find_runs(options.runs, options.dataset)
+    for option in (options.baseline, *options.controls, *options.methods):
+        if option not in runs:
+            raise ValueError(f"{options.runs} has no runs of {option!r}; it has {', '.join(runs)}")
+    chosen = {name: runs[name] for name in options.methods or runs}
+    metrics = (contour_metrics if options.contours else headline_metrics)(options.widths)
+    known = set.intersection(*({*counts.widths} for by_seed in runs.values() for counts in by_seed.values()))
+    if missing := sorted({*options.widths} - known):
+        raise ValueError(f"not all of these runs were counted at the widths {missing}; all have {sorted(known)}")
+    lines = [f"{options.dataset}, percent; mean over seeds ± half width of the 95% t interval", ""]
+    lines += markdown_table(["method", "seeds", *metrics], [mean_row(name, chosen[name], metrics) for name in chosen])
+    drawn = "images" if options.block is None else f"blocks of up to {options.block} consecutive frames"
+    for reference in (options.baseline, *options.controls):
+        rows = [
+            row
+            for name in chosen
+            if name not in (reference, options.baseline)
+            for row in difference_rows(name, chosen[name], runs[reference], metrics, options.block)
+        ]
+        lines += ["", f"Difference to {reference}, 95% interval over seeds and {drawn} ({REPLICATES} replicates):", ""]
+        lines += markdown_table(["method", "seeds", *metrics], rows)
+    print("\n".join(lines))
+    if options.picture is not None:
+        baseline = runs[options.baseline]
+        methods = [name for name in chosen if name != options.baseline and {*chosen[name]} & {*baseline}]
+        records = [gain_curves(name, chosen[name], baseline, list(PANELS), options.block) for name in methods]
+        write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
+    if options.store is not None:
+        for name, by_seed in chosen.items():
+            for seed, counts in by_seed.items():
+                file = options.store / name / f"seed_{seed}" / f"{options.dataset}.npz"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                counts.at_widths(options.widths).write(file)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("runs", type=Path, metavar="RUNS")
+    add("--dataset", required=True, help="the data set that was evaluated")
+    add("--baseline", required=True, metavar="METHOD")
+    add("--controls", nargs="+", default=[], metavar="METHOD", help="differences to these, too")
+    add("--methods", nargs="+", default=[], metavar="METHOD", help="rows of the tables (default: all)")
+    add("--widths", nargs="+", type=int, default=[1, 3, 5, 9], help="pixels (default: 1 3 5 9)")
+    add("--contours", action="store_true", help="precision, recall and contours of any class instead")
+    add("--block", type=int, help="frames of a video that are drawn together (default: single images)")
+    add(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="differences to the baseline against the width, with their intervals",
+    )
+    add("--store", type=Path, metavar="DIR", help="write the counts of these methods at these widths")
+    options = parser.parse_args()
+    if options.block is not None and options.block < 1:
+        parser.error(f"--block must be at least 1, got {options.block}")
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

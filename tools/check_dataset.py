@@ -46,7 +46,7 @@ def main() -> int:
         return 1
 
     metadata = MetadataCatalog.get(args.name)
-    inspect = partial(inspect_record, num_classes=len(metadata.stuff_classes), ignore_label=metadata.ignore_label)
+    inspect = partial(inspect_record, num_classes=len(metadata.stuff_classes), ignore_value=metadata.ignore_label)
     workers = max(1, min(args.workers, len(records)))
     cv2.setNumThreads(1)
     # Decoding and array work release the interpreter lock, so threads run in parallel.

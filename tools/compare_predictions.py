@@ -178,7 +178,7 @@ def rank(
     """
 
     def statistics() -> BoundaryStatistics:
-        return BoundaryStatistics(len(dataset.classes), [tolerance], ignore_value=dataset.ignore_label)
+        return BoundaryStatistics(len(dataset.classes), [tolerance], ignore_value=dataset.ignore_value)
 
     totals = (statistics(), statistics())
     scores = []
@@ -196,7 +196,7 @@ def rank(
             continue
         for total, one in zip(totals, single, strict=True):
             total.merge(one)
-        change = change_of_errors(target, *predictions, tolerance, dataset.ignore_label)
+        change = change_of_errors(target, *predictions, tolerance, dataset.ignore_value)
         counts = {name: int(mask.sum()) for name, mask in change._asdict().items()}
         scores.append(Score(files, *map(boundary_f, single), **counts))
     scores.sort(key=lambda score: score.order)
@@ -234,7 +234,7 @@ def draw(score: Score, dataset: DatasetMetadata, tolerance: int) -> np.ndarray:
         dataset.classes,
         notes=(f", boundary F {score.baseline_f:.3f}", f", boundary F {score.epl_f:.3f}"),
         tolerance=tolerance,
-        ignore_value=dataset.ignore_label,
+        ignore_value=dataset.ignore_value,
         title=f"{score.files.name}: boundary F at {tolerance} px changes by {score.change:+.3f}",
     )
 

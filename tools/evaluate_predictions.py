@@ -120,7 +120,7 @@ def evaluate_folder(
     else:
         num_classes, ignore_value = (
             len(DATASETS[options.dataset].classes),
-            DATASETS[options.dataset].ignore_label,
+            DATASETS[options.dataset].ignore_value,
         )
     if options.ignore_value is not None:
         ignore_value = options.ignore_value

@@ -56,7 +56,7 @@ def main() -> int:
             probabilities=predict(cfg, image) if cfg else None,
             window=args.window,
             zoom_width=args.zoom_width,
-            ignore_value=dataset.ignore_label,
+            ignore_value=dataset.ignore_value,
         )
         write_png(args.output, sheet)
     except (OSError, ValueError, KeyError) as error:
@@ -152,7 +152,7 @@ def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, s
     """The id of a class given by name or number; by default that of the longest contour in `labels`."""
     count = len(dataset.classes)
     if name is None:
-        lengths = np.bincount(labels[contour_line(labels, ignore_value=dataset.ignore_label)], minlength=count)
+        lengths = np.bincount(labels[contour_line(labels, ignore_value=dataset.ignore_value)], minlength=count)
         return int(lengths[:count].argmax())
     if name in dataset.classes:
         class_id = dataset.classes.index(name)
@@ -160,7 +160,7 @@ def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, s
         class_id = int(name)
     else:
         raise ValueError(f"unknown class {name!r}; expected 0..{count - 1} or one of {', '.join(dataset.classes)}")
-    present = [dataset.classes[i] for i in np.unique(labels[labels != dataset.ignore_label])]
+    present = [dataset.classes[i] for i in np.unique(labels[labels != dataset.ignore_value])]
     if dataset.classes[class_id] not in present:
         raise ValueError(f"{source} has no {dataset.classes[class_id]!r}; it has {', '.join(present) or 'no class'}")
     return class_id

@@ -18,13 +18,13 @@ _THREADS = 4
 
 
 @functools.cache
-def class_pixels(names: tuple[str, ...], num_classes: int, ignore_label: int) -> np.ndarray:
+def class_pixels(names: tuple[str, ...], num_classes: int, ignore_value: int) -> np.ndarray:
     """Labelled pixels of each class, at the labels' own size; every file is read once in a process.
 
     Args:
         names: registered data sets; what they hold is added up.
         num_classes: K.
-        ignore_label: its pixels are not counted.
+        ignore_value: its pixels are not counted.
 
     Returns:
         int64 [K].
@@ -37,11 +37,11 @@ def class_pixels(names: tuple[str, ...], num_classes: int, ignore_label: int) ->
         if "sem_seg_file_name" not in record:
             raise ValueError(f"{record['file_name']}: there is no label map")
         label = read_record_label(record)
-        wrong = unknown_ids(label, num_classes, ignore_label)
+        wrong = unknown_ids(label, num_classes, ignore_value)
         if wrong:
             file = record["sem_seg_file_name"]
-            raise ValueError(f"{file}: label ids {wrong[:10]}, expected 0..{num_classes - 1} or {ignore_label}")
-        return np.bincount(label[label != ignore_label], minlength=num_classes)
+            raise ValueError(f"{file}: label ids {wrong[:10]}, expected 0..{num_classes - 1} or {ignore_value}")
+        return np.bincount(label[label != ignore_value], minlength=num_classes)
 
     total = np.zeros(num_classes, np.int64)
     with ThreadPool(_THREADS) as pool:  # decoding releases the interpreter lock

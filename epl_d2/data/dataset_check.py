@@ -11,7 +11,7 @@ from .label_io import read_record_label, unknown_ids
 
 
 def check_dataset_before_training(
-    name: str, num_classes: int, ignore_label: int = 255, *, sample: int = 16, needs_labels: bool = True
+    name: str, num_classes: int, ignore_value: int = 255, *, sample: int = 16, needs_labels: bool = True
 ) -> None:
     """Raise an error that says what is wrong, or return.
 
@@ -21,7 +21,7 @@ def check_dataset_before_training(
     Args:
         name: as in DATASETS.TRAIN or DATASETS.TEST.
         num_classes: MODEL.SEM_SEG_HEAD.NUM_CLASSES.
-        ignore_label: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
+        ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         sample: number of label maps to read.
         needs_labels: whether images without a label file are an error.
 
@@ -37,9 +37,9 @@ def check_dataset_before_training(
     classes = metadata.get("stuff_classes")
     if classes is not None and len(classes) != num_classes:
         raise ValueError(f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but {name} has {len(classes)} classes")
-    if metadata.get("ignore_label", ignore_label) != ignore_label:
+    if metadata.get("ignore_label", ignore_value) != ignore_value:
         raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_label}, but {name} marks "
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but {name} marks "
             f"ignored pixels by {metadata.ignore_label}"
         )
     records = DatasetCatalog.get(name)
@@ -53,9 +53,9 @@ def check_dataset_before_training(
             raise ValueError(f"{name}: {record['file_name']} has no label map")
     labelled = [record for record in records if "sem_seg_file_name" in record]
     for index in np.unique(np.linspace(0, len(labelled) - 1, min(sample, len(labelled))).astype(int)):
-        wrong = unknown_ids(read_record_label(labelled[index]), num_classes, ignore_label)
+        wrong = unknown_ids(read_record_label(labelled[index]), num_classes, ignore_value)
         if wrong:
             raise ValueError(
                 f"{name}: {labelled[index]['sem_seg_file_name']} holds the label ids {wrong[:10]}, "
-                f"expected 0..{num_classes - 1} or {ignore_label}"
+                f"expected 0..{num_classes - 1} or {ignore_value}"
             )

@@ -36,7 +36,7 @@ class SemSegDatasetMapper:
         augmentations: Sequence[T.Augmentation],
         image_format: str,
         num_classes: int,
-        ignore_label: int,
+        ignore_value: int,
         maps: Sequence[ImageMap] = (),
     ) -> None:
         """
@@ -45,15 +45,15 @@ class SemSegDatasetMapper:
                 at full size.
             augmentations: applied in this order.
             image_format: "RGB" or "BGR".
-            num_classes: labels are 0..num_classes-1 or `ignore_label`.
-            ignore_label: see above.
+            num_classes: labels are 0..num_classes-1 or `ignore_value`.
+            ignore_value: see above.
             maps: further maps to compute from the augmented image and label.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
         self.num_classes = num_classes
-        self.ignore_label = ignore_label
+        self.ignore_value = ignore_value
         self.maps = [image_map for image_map in maps if is_train or not image_map.needs_label]
         mode = "training" if is_train else "inference"
         logging.getLogger(__name__).info(f"Augmentations in {mode}: {list(augmentations)}")
@@ -66,7 +66,7 @@ class SemSegDatasetMapper:
             "augmentations": build_train_augmentations(cfg) if is_train else build_test_augmentations(cfg),
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             "maps": build_maps(cfg),
         }
 
@@ -111,9 +111,9 @@ class SemSegDatasetMapper:
         return label
 
     def _check_ids(self, label: np.ndarray, record: dict[str, Any]) -> None:
-        wrong = unknown_ids(label, self.num_classes, self.ignore_label)
+        wrong = unknown_ids(label, self.num_classes, self.ignore_value)
         if wrong:
             raise ValueError(
                 f"{record['sem_seg_file_name']}: label ids {wrong[:10]}, expected 0..{self.num_classes - 1} "
-                f"(MODEL.SEM_SEG_HEAD.NUM_CLASSES {self.num_classes}) or {self.ignore_label} (IGNORE_VALUE)"
+                f"(MODEL.SEM_SEG_HEAD.NUM_CLASSES {self.num_classes}) or {self.ignore_value} (IGNORE_VALUE)"
             )

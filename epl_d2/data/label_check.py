@@ -31,13 +31,13 @@ class LabelReport:
     contour_pixels: int = 0
 
 
-def inspect_record(record: Mapping[str, Any], num_classes: int, ignore_label: int) -> LabelReport:
+def inspect_record(record: Mapping[str, Any], num_classes: int, ignore_value: int) -> LabelReport:
     """Read one image and its label map, and look at them.
 
     Args:
         record: has "file_name" and "sem_seg_file_name".
-        num_classes: K; the label ids are 0..K-1 or `ignore_label`.
-        ignore_label: the id of ignored pixels.
+        num_classes: K; the label ids are 0..K-1 or `ignore_value`.
+        ignore_value: the id of ignored pixels.
     """
     try:
         image = read_image(record["file_name"])
@@ -50,13 +50,13 @@ def inspect_record(record: Mapping[str, Any], num_classes: int, ignore_label: in
     if label.shape != image.shape[:2]:
         sizes = f"{label.shape[1]} x {label.shape[0]}, its image is {image.shape[1]} x {image.shape[0]} pixels"
         return LabelReport(error=f"{path}: the label map is {sizes}")
-    wrong = unknown_ids(label, num_classes, ignore_label)
+    wrong = unknown_ids(label, num_classes, ignore_value)
     if wrong:
-        expected = f"expected 0..{num_classes - 1} or {ignore_label}"
+        expected = f"expected 0..{num_classes - 1} or {ignore_value}"
         return LabelReport(error=f"{path}: label ids {wrong[:10]}, {expected}")
-    ignored = label == ignore_label
+    ignored = label == ignore_value
     pixels = np.bincount(np.where(ignored, num_classes, label).ravel(), minlength=num_classes + 1)
-    changes = int(contour_line(label, ignore_value=ignore_label).sum())
+    changes = int(contour_line(label, ignore_value=ignore_value).sum())
     return LabelReport("", bool(ignored.all()), pixels, changes)
 
 

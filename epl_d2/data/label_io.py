@@ -143,16 +143,16 @@ def make_label_map(mapping: Mapping[int, int], default: int | None = None) -> by
     return table.astype(np.uint8).tobytes()
 
 
-def unknown_ids(label: np.ndarray, num_classes: int, ignore_label: int) -> list[int]:
+def unknown_ids(label: np.ndarray, num_classes: int, ignore_value: int) -> list[int]:
     """The ids of a label map that are neither a class 0..num_classes-1 nor the ignore label, sorted."""
     if label.dtype == np.uint8:
         known = np.zeros(256, dtype=bool)
         known[:num_classes] = True
-        if 0 <= ignore_label < 256:
-            known[ignore_label] = True
+        if 0 <= ignore_value < 256:
+            known[ignore_value] = True
         present = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel() > 0  # [256, 1], or [256] from OpenCV 5 on
         return np.flatnonzero(present & ~known).tolist()
-    wrong = label[(label != ignore_label) & ((label < 0) | (label >= num_classes))]
+    wrong = label[(label != ignore_value) & ((label < 0) | (label >= num_classes))]
     return np.unique(wrong).tolist()
 
 

@@ -30,7 +30,7 @@ RIM = 2
 SKY, GROUND, DISK, POLYGON, RING, ROD = range(6)
 # Raised whenever the same seed gives other pictures.
 _VERSION = 1
-_IGNORE = DATASETS["shapes"].ignore_label
+_IGNORE = DATASETS["shapes"].ignore_value
 # mean RGB of each class, and the standard deviation of an object's colour around it
 _COLORS = np.array(
     [[140, 175, 205], [130, 120, 95], [175, 90, 80], [140, 85, 140], [200, 165, 85], [85, 95, 80]],

@@ -57,7 +57,7 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
             check_dataset_before_training(
-                name, head.NUM_CLASSES, ignore_label=head.IGNORE_VALUE, needs_labels=needs_labels
+                name, head.NUM_CLASSES, ignore_value=head.IGNORE_VALUE, needs_labels=needs_labels
             )
 
 

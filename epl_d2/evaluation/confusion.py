@@ -24,11 +24,11 @@ def _count_pairs(prediction, target, void, ends, eight, masked, confusion):  # p
     classes = confusion.shape[0]
     void = target.dtype.type(void)
     for y in range(height):
-        truth, guess, out = target[y], prediction[y], masked[y]
+        target_row, predicted_row, masked_row = target[y], prediction[y], masked[y]
         for x in range(width):
-            out[x] = void if truth[x] == void else guess[x]
+            masked_row[x] = void if target_row[x] == void else predicted_row[x]
         for x in range(1, width):
-            ends[x] = (truth[x] != truth[x - 1]) | (guess[x] != guess[x - 1])
+            ends[x] = (target_row[x] != target_row[x - 1]) | (predicted_row[x] != predicted_row[x - 1])
         start = 0
         for group in range(eight.size):
             if eight[group] == 0:
@@ -36,10 +36,10 @@ def _count_pairs(prediction, target, void, ends, eight, masked, confusion):  # p
             for x in range(8 * group, 8 * group + 8):
                 if ends[x] == 0:
                     continue
-                if truth[start] != void:
-                    if truth[start] >= classes or guess[start] >= classes:
+                if target_row[start] != void:
+                    if target_row[start] >= classes or predicted_row[start] >= classes:
                         return False
-                    confusion[truth[start], guess[start]] += x - start
+                    confusion[target_row[start], predicted_row[start]] += x - start
                 start = x
     return True
 

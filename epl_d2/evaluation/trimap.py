@@ -44,12 +44,12 @@ def _count_bands(prediction, target, void, distances, band_of_distance, counts):
             label = target[y, x]
             if band == outside or label == void:
                 continue
-            guess = prediction[y, x]
-            if guess == label:
+            predicted = prediction[y, x]
+            if predicted == label:
                 counts[0, band, label] += 1
             else:
                 counts[1, band, label] += 1
-                counts[2, band, guess] += 1
+                counts[2, band, predicted] += 1
 
 
 def _void_distances(target: np.ndarray, void: int, far: int) -> np.ndarray:

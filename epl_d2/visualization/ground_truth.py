@@ -30,14 +30,14 @@ def read_ground_truth(path: str | Path, dataset: DatasetMetadata, label_map: byt
         ValueError: the file is no label map or holds other ids; the message names it.
     """
     if label_map is None and dataset == DATASETS["camvid"]:
-        label_map = make_label_map({CAMVID_VOID: dataset.ignore_label})
+        label_map = make_label_map({CAMVID_VOID: dataset.ignore_value})
     if label_map is None and dataset == DATASETS["cityscapes"] and Path(path).stem.endswith("_labelIds"):
-        label_map = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=dataset.ignore_label)
+        label_map = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=dataset.ignore_value)
     labels = read_label(path, label_map=label_map)
-    unknown = unknown_ids(labels, len(dataset.classes), dataset.ignore_label)
+    unknown = unknown_ids(labels, len(dataset.classes), dataset.ignore_value)
     if unknown:
         raise ValueError(
             f"{path} holds the ids {unknown[:5]}; expected 0..{len(dataset.classes) - 1} "
-            f"or {dataset.ignore_label} (ignored)"
+            f"or {dataset.ignore_value} (ignored)"
         )
     return labels

@@ -74,10 +74,10 @@ def compare_lines(target: np.ndarray, predicted: np.ndarray, valid: np.ndarray, 
     """
     energies = (torch.from_numpy(field)[None, :, None] for field in (target, predicted))
     regions = predicted_region(*energies, torch.from_numpy(valid)[None, None], radius)
-    lines, guesses = (region[0, :, 0].numpy() for region in regions)
+    target_lines, predicted_lines = (region[0, :, 0].numpy() for region in regions)
     return [
-        BoundaryErrors(matched=line & guess, missed=line & ~guess, extra=guess & ~line)
-        for line, guess in zip(lines, guesses, strict=True)
+        BoundaryErrors(matched=target & predicted, missed=target & ~predicted, extra=predicted & ~target)
+        for target, predicted in zip(target_lines, predicted_lines, strict=True)
     ]
 
 
@@ -190,14 +190,14 @@ def potential_sheet(
         ]
         triples = [
             (
-                Panel(f"ground truth, {name}  {arrow}", zoomed(true)),
-                Panel(f"prediction, {name}  {arrow}", zoomed(guess)),
+                Panel(f"ground truth, {name}  {arrow}", zoomed(target_energies)),
+                Panel(f"prediction, {name}  {arrow}", zoomed(predicted_energies)),
                 Panel(
                     f"lines shared: {_share(line):.0%}",
                     paint_errors(view.cut(image), BoundaryErrors(*map(view.cut, line)), factor),
                 ),
             )
-            for arrow, true, guess, line in zip(arrows, target, predicted, lines, strict=True)
+            for arrow, target_energies, predicted_energies, line in zip(arrows, target, predicted, lines, strict=True)
         ]
         rows = [overview, *_below(triples)]
         maps = [labels, prediction]

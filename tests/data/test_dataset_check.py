@@ -31,7 +31,7 @@ def test_the_config_must_fit(records):
     with pytest.raises(ValueError, match="NUM_CLASSES is 19, but pairs_for_check_tests has 3 classes"):
         check_dataset_before_training(NAME, 19)
     with pytest.raises(ValueError, match=r"IGNORE_VALUE is 254, but .* by 255"):
-        check_dataset_before_training(NAME, 3, ignore_label=254)
+        check_dataset_before_training(NAME, 3, ignore_value=254)
     with pytest.raises(ValueError, match=r"no data set 'camvid'.*camvid_sem_seg_train"):
         check_dataset_before_training("camvid", 11)
 

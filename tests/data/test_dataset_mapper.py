@@ -14,7 +14,7 @@ def make_mapper(augmentations=(), is_train=True, image_format="RGB", num_classes
         augmentations=augmentations,
         image_format=image_format,
         num_classes=num_classes,
-        ignore_label=255,
+        ignore_value=255,
     )
 
 

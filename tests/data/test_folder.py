@@ -83,7 +83,7 @@ def test_missing_and_empty_folders(tmp_path, folders):
         ({"classes": ["a", "a"]}, "classes"),
         ({"palette": [[0, 0, 0]]}, "2 classes but 1 palette"),
         ({"palette": [[0, 0, 0], [0, 0, 300]]}, "300"),
-        ({"ignore_label": 1}, "ignore_label 1"),
+        ({"ignore_value": 1}, "ignore_value 1"),
         ({"rgb_masks": True}, "rgb_masks needs a palette"),
         ({"ignore_color": [0, 0, 0]}, "ignore_color"),
         ({"label_map": {1: 256}}, "1 -> 256"),

@@ -10,11 +10,11 @@ from epl_d2.data.datasets.metadata import (
 
 
 def test_cityscapes_agrees_with_detectron2():
-    theirs = sorted(CITYSCAPES_CATEGORIES, key=lambda category: category["trainId"])
+    theirs = sorted(CITYSCAPES_CATEGORIES, key=lambda entry: entry["trainId"])
     ours = DATASETS["cityscapes"]
-    assert ours.classes == tuple(category["name"] for category in theirs)
-    assert ours.palette == tuple(tuple(category["color"]) for category in theirs)
-    assert tuple(category["id"] for category in theirs) == CITYSCAPES_TRAIN_ID_TO_LABEL_ID
+    assert ours.classes == tuple(entry["name"] for entry in theirs)
+    assert ours.palette == tuple(tuple(entry["color"]) for entry in theirs)
+    assert tuple(entry["id"] for entry in theirs) == CITYSCAPES_TRAIN_ID_TO_LABEL_ID
     assert {c["id"]: c["trainId"] for c in theirs} == CITYSCAPES_LABEL_ID_TO_TRAIN_ID
 
 
@@ -34,11 +34,11 @@ def test_voc_colors_are_the_devkits():
 def test_classes_and_colors_are_distinct(name):
     metadata = DATASETS[name]
     assert len(set(metadata.classes)) == len(set(metadata.palette)) == len(metadata.classes)
-    assert metadata.ignore_label == 255
+    assert metadata.ignore_value == 255
 
 
 def test_contradictions_are_refused():
     with pytest.raises(ValueError, match="2 classes but 1 palette"):
         DatasetMetadata(("a", "b"), ((0, 0, 0),))
-    with pytest.raises(ValueError, match="ignore_label 1 is the id of class 'b'"):
-        DatasetMetadata(("a", "b"), ((0, 0, 0), (1, 1, 1)), ignore_label=1)
+    with pytest.raises(ValueError, match="ignore_value 1 is the id of class 'b'"):
+        DatasetMetadata(("a", "b"), ((0, 0, 0), (1, 1, 1)), ignore_value=1)

@@ -40,14 +40,14 @@ def pairs(tmp_path, all_pairs) -> list[LabelPair]:
     """Files of all pairs, in turn gray, palette and 16 bits."""
     files = []
     for index, (prediction, target) in enumerate(all_pairs):
-        guess = tmp_path / "predictions" / f"{index}.png"
+        path = tmp_path / "predictions" / f"{index}.png"
         if index % 3 == 0:
-            write(guess, prediction)
+            write(path, prediction)
         elif index % 3 == 1:
-            write_palette(guess, prediction)
+            write_palette(path, prediction)
         else:
-            write(guess, prediction.astype(np.uint16))
-        files.append(LabelPair(guess, write_palette(tmp_path / "targets" / f"{index}.png", target)))
+            write(path, prediction.astype(np.uint16))
+        files.append(LabelPair(path, write_palette(tmp_path / "targets" / f"{index}.png", target)))
     return files
 
 

@@ -58,11 +58,11 @@ def test_predicted_lines_take_the_ranks_of_the_ground_truth(seed: int) -> None:
     predicted = generator.permutation(np.linspace(0, 4, 144)).reshape(2, 8, 9).astype(np.float32)
     valid = generator.random((8, 9)) > 0.1
     compared = compare_lines(target, predicted, valid, radius=3)
-    for true, guess, lines in zip(target, predicted, compared, strict=True):
-        energies = sorted(guess[valid].tolist())
-        chosen = energies[sum(true[valid] < 1) : sum(true[valid] < 4)]
-        of_target = (true >= 1) & (true <= 3) & valid
-        of_prediction = np.isin(guess, np.array(chosen, dtype=np.float32)) & valid
+    for of_class, of_model, lines in zip(target, predicted, compared, strict=True):
+        energies = sorted(of_model[valid].tolist())
+        chosen = energies[sum(of_class[valid] < 1) : sum(of_class[valid] < 4)]
+        of_target = (of_class >= 1) & (of_class <= 3) & valid
+        of_prediction = np.isin(of_model, np.array(chosen, dtype=np.float32)) & valid
         assert np.array_equal(lines.matched, of_target & of_prediction)
         assert np.array_equal(lines.missed, of_target & ~of_prediction)
         assert np.array_equal(lines.extra, of_prediction & ~of_target)

@@ -18,7 +18,7 @@ from .registration import Record, register_sem_seg
 
 _SPLIT_KEYS = {"images", "labels"}
 _FILE_KEYS = {
-    "name", "splits", "classes", "palette", "ignore_label", "label_map", "rgb_masks", "ignore_color",
+    "name", "splits", "classes", "palette", "ignore_value", "label_map", "rgb_masks", "ignore_color",
     "image_ending", "label_ending",
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def register_sem_seg_folder(
     label_root: str,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]] | None = None,
-    ignore_label: int = 255,
+    ignore_value: int = 255,
     *,
     label_map: Mapping[int, int] | None = None,
     rgb_masks: bool = False,
@@ -89,7 +89,7 @@ def register_sem_seg_folder(
         image_root, label_root: the folders; files pair by stem, subfolders included.
         classes: names of the ids 0, 1, ...
         palette: an RGB colour a class; None takes the colours of the VOC devkit.
-        ignore_label: the id of pixels to ignore, after `label_map`.
+        ignore_value: the id of pixels to ignore, after `label_map`.
         label_map: {id in the file: id wanted}; other ids stay as they are.
         rgb_masks: the label files are colour pictures, and `palette` says which colour is which class.
         ignore_color: with `rgb_masks`, the colour of ignored pixels.
@@ -110,7 +110,7 @@ def register_sem_seg_folder(
         raise ValueError(f"{name}: rgb_masks take their ids from the palette; label_map does not apply")
     colors = bit_reversal_palette(len(classes)) if palette is None else tuple(_color(name, c) for c in palette)
     try:
-        metadata = DatasetMetadata(tuple(classes), colors, ignore_label)
+        metadata = DatasetMetadata(tuple(classes), colors, ignore_value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     shared: dict[str, Any] = {}
@@ -188,5 +188,5 @@ def _label_colors(name: str, metadata: DatasetMetadata, ignore_color: Sequence[i
         ignored = _color(name, ignore_color)
         if ignored in colors:
             raise ValueError(f"{name}: ignore_color {ignored} is the colour of {metadata.classes[colors[ignored]]!r}")
-        colors[ignored] = metadata.ignore_label
+        colors[ignored] = metadata.ignore_value
     return colors

@@ -14,18 +14,18 @@ class DatasetMetadata:
     Attributes:
         classes: names, in the order of the ids 0..K-1.
         palette: one RGB colour a class.
-        ignore_label: the id of pixels that take no part in losses and scores.
+        ignore_value: the id of pixels that take no part in losses and scores.
     """
 
     classes: tuple[str, ...]
     palette: tuple[Color, ...]
-    ignore_label: int = 255
+    ignore_value: int = 255
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
             raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} palette colours")
-        if 0 <= self.ignore_label < len(self.classes):
-            raise ValueError(f"ignore_label {self.ignore_label} is the id of class {self.classes[self.ignore_label]!r}")
+        if 0 <= self.ignore_value < len(self.classes):
+            raise ValueError(f"ignore_value {self.ignore_value} is the id of class {self.classes[self.ignore_value]!r}")
 
 
 def bit_reversal_palette(count: int) -> tuple[Color, ...]:

@@ -43,7 +43,7 @@ def register_sem_seg(
     MetadataCatalog.get(name).set(
         stuff_classes=list(metadata.classes),
         stuff_colors=list(metadata.palette),
-        ignore_label=metadata.ignore_label,
+        ignore_label=metadata.ignore_value,
         evaluator_type="sem_seg",
         **extra,
     )

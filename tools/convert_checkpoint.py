@@ -8,6 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 import torch
 from detectron2.modeling import build_backbone, build_model
 

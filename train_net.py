@@ -9,7 +9,7 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -17,6 +17,7 @@ from epl_d2 import get_cfg
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
+from epl_d2.engine.launch import DEFAULT_TIMEOUT, launch
 
 
 def setup(args):
@@ -48,14 +49,22 @@ def main(args):
 
 if __name__ == "__main__":
     parser = default_argument_parser()
+    parser.add_argument(
+        "--dist-timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        metavar="MINUTES",
+        help="after which a process that does not answer is given up (default: %(default)g)",
+    )
     args = parser.parse_args()
     if not args.config_file:
         parser.error("--config-file is missing: give one of configs/*/*.yaml, or one of yours that is based on them")
     launch(
         main,
-        args.num_gpus,
+        (args,),
+        num_gpus=args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
-        args=(args,),
+        timeout=args.dist_timeout,
     )

@@ -25,6 +25,7 @@ from epl_d2.evaluation.prior_shift import prior_shift
 from epl_d2.modeling import with_test_time_protocol
 
 from .hooks import BestCheckpointer, LRScheduler, SeededSteps
+from .launch import has_lost_a_process
 from .setup import with_working_norms
 from .stopping import StopOnSignal
 from .writers import WandbWriter
@@ -86,6 +87,21 @@ class Trainer(DefaultTrainer):
         else:
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
         start_at(self.data_loader, self.start_iter, self._seeded_steps.seed)
+
+    def run_step(self) -> None:
+        super().run_step()
+        self._steps_done = self.iter + 1
+
+    def train(self):
+        """As Detectron2's; where another process is lost, the main one keeps the steps that are done."""
+        self._steps_done = self.start_iter
+        try:
+            return super().train()
+        except Exception as error:
+            if has_lost_a_process(error) and comm.is_main_process() and self._steps_done > self.start_iter:
+                self.iter = self._steps_done - 1
+                self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            raise
 
     def build_hooks(self):
         stop = StopOnSignal(self.checkpointer)

@@ -1,0 +1,137 @@
+"""Who starts the processes of a training, what they say of one that is missing, and that none outlives its launcher."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch.distributed as dist
+
+from epl_d2.engine import launch as launching
+from epl_d2.engine.launch import Place, has_lost_a_process, launch, place_from_environment
+
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "8",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "first",
+    "MASTER_PORT": "29500",
+}
+SRUN = {
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+    "SLURM_STEP_NODELIST": "node-[03-04]",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_ID": "1234567",
+}
+
+
+def test_the_places_that_torchrun_and_srun_give():
+    assert place_from_environment(TORCHRUN) == Place(5, 8, 1, 4, "env://")
+    assert place_from_environment(SRUN) == Place(5, 8, 1, 4, "tcp://node-03:34567")
+    alone = {**SRUN, "SLURM_STEP_NODELIST": "laptop,other", "SLURM_STEP_TASKS_PER_NODE": "8"}
+    assert place_from_environment(alone).url == "tcp://laptop:34567"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {**TORCHRUN, "WORLD_SIZE": "1", "RANK": "0"},
+        {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"},  # the script around srun
+        {**SRUN, "SLURM_STEP_NUM_TASKS": "1"},
+    ],
+)
+def test_a_process_of_its_own_has_no_place(environment):
+    assert place_from_environment(environment) is None
+
+
+def test_what_cannot_be_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"MASTER_ADDR, MASTER_PORT are not"):
+        place_from_environment({k: v for k, v in TORCHRUN.items() if not k.startswith("MASTER")})
+    with pytest.raises(ValueError, match=r"Slurm runs 4,3 tasks"):
+        place_from_environment({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "4,3"})
+    with pytest.raises(ValueError, match=r"--dist-timeout is 0"):
+        launch(print, (), timeout=0)
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"--num-gpus 2 .*started 8 processes already"):
+        launch(print, (), num_gpus=2)
+
+
+def test_errors_that_another_process_caused_are_told_from_others():
+    assert has_lost_a_process(dist.DistNetworkError("timed out"))
+    assert has_lost_a_process(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed"))
+    assert not has_lost_a_process(RuntimeError("shape '[2]' is invalid"))
+    assert not has_lost_a_process(ValueError("gloo"))
+
+
+def test_the_lost_process_is_named(monkeypatch):
+    monkeypatch.setattr(launching, "_INQUIRY", 0.5)
+    store = dist.HashStore()
+    for rank in range(4):
+        store.set(f"host/{rank}", f"machine{rank // 2}")
+    store.set("end/1", "lost another")
+    store.set("end/2", "ended: ValueError: label 7")
+    said = launching._describe_lost(store, Place(0, 4, 0, 2, "tcp://x:1"))
+    assert said == (
+        "process 2 of 4, on machine1, ended: ValueError: label 7; "
+        "process 3 of 4, on machine1, does not answer: it was killed or is cut off"
+    )
+    assert store.get("end/0") == b"lost another"
+
+    class Gone:
+        def set(self, key, value):
+            raise RuntimeError("Broken pipe")
+
+    said = launching._describe_lost(Gone(), Place(1, 2, 1, 2, "tcp://first:1"))
+    assert said.startswith("process 0 of 2, at tcp://first:1, does not answer")
+
+
+def test_those_who_wait_for_others_say_so(monkeypatch, capsys):
+    monkeypatch.setattr(launching, "_PATIENCE", 0.02)
+    with launching._saying_that_it_waits(Place(0, 2, 0, 1, "tcp://first:1"), timeout=0.5):
+        time.sleep(0.1)
+    assert (
+        "process 0 waits for all 2 processes to come to tcp://first:1: 0 s of at most 30 s" in capsys.readouterr().err
+    )
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+print(child.pid, flush=True)
+child.wait()
+"""
+CHILD = """
+import signal, time
+from epl_d2.processes import end_with_parent
+signal.signal(signal.SIGTERM, lambda *_: print("tidied up", flush=True))
+end_with_parent({grace})
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("grace", [0, 1])
+def test_a_process_ends_with_its_parent(grace):
+    command = [sys.executable, "-c", PARENT, CHILD.format(grace=grace)]
+    environment = {**os.environ, "EPL_D2_STANDALONE": "1"}
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    lines = [parent.stdout.readline(), parent.stdout.readline()]
+    assert "ready\n" in lines
+    parent.kill()
+    rest = parent.stdout.read()  # ends when the child has closed it, too
+    parent.wait()
+    assert ("tidied up" in rest) == bool(grace)
+    child = int(next(line for line in lines if line != "ready\n"))
+    with pytest.raises(ProcessLookupError):
+        for _ in range(50):
+            os.kill(child, 0)
+            time.sleep(0.1)
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("it lives")

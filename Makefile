@@ -1,5 +1,6 @@
 # make demo     install into .venv, train and evaluate a small model with EPL, show results and pictures
 # make test     install into .venv, run the whole test suite
+# make mutation break the lines that join the parts, one at a time, and show that a test notices
 # make lint     ruff
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test lint clean FORCE
+.PHONY: install demo test mutation lint clean FORCE
 
 install: $(INSTALLED)
 
@@ -29,6 +30,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+mutation: $(INSTALLED)
+	$(BIN)/python -W ignore tests/mutation/run.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,12 +1,19 @@
 """Launching: a failed run is named and the rest goes on, GPUs are dealt out in turn, progress and its ETA."""
 
+import fcntl
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from epl_d2.experiments import launch
 from epl_d2.experiments.launch import run_all
 from epl_d2.experiments.progress import Progress
 from epl_d2.experiments.runs import Run, execute
@@ -143,3 +150,79 @@ def test_sizes_become_weights_once_and_are_recorded(tmp_path):
     ):
         execute(bad)
     assert not bad.record_file.exists()
+
+
+class WaitingJob:
+    """A submitted job that never ends."""
+
+    def __init__(self):
+        self.cancelled = False
+
+    def done(self):
+        return False
+
+    def cancel(self, check):
+        self.cancelled = True
+
+
+def test_an_interrupted_grid_leaves_no_job_behind(tmp_path, monkeypatch):
+    jobs = []
+
+    class Executor:
+        def submit(self, _):
+            jobs.append(WaitingJob())
+            return jobs[-1]
+
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "_executor", lambda *_: Executor())
+    monkeypatch.setattr(launch.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([make_run(tmp_path, name) for name in "abc"], tmp_path / "submitit", 2, say=lambda line: None)
+    assert [job.cancelled for job in jobs] == [True, True]
+
+
+WAITING_TRAIN_NET = """\
+import pathlib, time
+folder = pathlib.Path(__file__).parent
+(folder / "started").touch()
+while not (folder / "go_on").exists():
+    time.sleep(0.02)
+"""
+
+
+def wait_for(happened, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_training_that_outlives_its_grid_keeps_its_folder_locked(tmp_path):
+    run = make_run(tmp_path, "orphan")
+    Path(run.train_net).write_text(WAITING_TRAIN_NET)
+    code = "import pickle, sys; from epl_d2.experiments.runs import execute; execute(pickle.load(sys.stdin.buffer))"
+    grid = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, env={**os.environ, "EPL_D2_STANDALONE": "1"}
+    )
+    grid.stdin.write(pickle.dumps(run))
+    grid.stdin.close()
+    try:
+        wait_for((tmp_path / "started").exists)
+        grid.kill()
+        grid.wait()
+        with Path(run.folder, ".lock").open() as lock:
+
+            def is_free():
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+
+            assert not is_free()
+            (tmp_path / "go_on").touch()
+            wait_for(is_free)
+    finally:
+        (tmp_path / "go_on").touch()

@@ -14,7 +14,7 @@ from epl_d2.contours.edges import canny_of_normalised, label_edges
 from epl_d2.data.maps import build_maps
 from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss, image_weighted_cross_entropy
 from epl_d2.modeling import EPLGSCNNHead
-from epl_d2.modeling.layers.shape_stream import GatedConvolution, ResidualBlock, ShapeStream
+from epl_d2.modeling.layers.shape_stream import ShapeStream
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NUM_CLASSES = 4
@@ -62,10 +62,6 @@ def labels_of(height: int, width: int) -> torch.Tensor:
     return labels
 
 
-def resize(x, size):
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
-
-
 @pytest.mark.parametrize("epl", ["", "_epl"])
 def test_parameter_counts_of_the_reference(epl):
     cfg = get_cfg()
@@ -90,52 +86,53 @@ def test_parameter_counts_of_the_reference(epl):
 
 
 @torch.no_grad()
-def test_gate_and_residual_block_equal_their_formulas():
-    torch.manual_seed(0)
-    gate, block = GatedConvolution(4, "BN").eval(), ResidualBlock(4, "BN").eval()
-    stream, side = torch.randn(2, 4, 9, 8), torch.randn(2, 1, 9, 8)
-    layers = gate.gate
-    hidden = F.relu(layers[1](layers[0](torch.cat([stream, side], dim=1))))
-    alpha = 1 / (1 + torch.exp(-layers[4](layers[3](hidden))))
-    expected = torch.einsum("oc,nchw->nohw", gate.conv.weight[:, :, 0, 0], (alpha + 1) * stream)
-    torch.testing.assert_close(gate(stream, side), expected)
-    inner = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(stream)))))
-    torch.testing.assert_close(block(stream), (inner + stream).clamp(min=0))
-
-
-@torch.no_grad()
-def test_shape_stream_equals_the_formula():
+def test_shape_stream_equals_the_literal_one(layers_of, aligned):
     torch.manual_seed(0)
     model = ShapeStream(6, (5, 7), (4, 2), "BN").eval()
-    size = (40, 33)
+    layers, size = layers_of(model), (40, 33)
     first, sides = torch.randn(2, 6, 20, 17), [torch.randn(2, 5, 10, 9), torch.randn(2, 7, 5, 5)]
     canny = 255 * torch.randint(0, 2, (2, 1, *size), dtype=torch.uint8)
-    x = model.reductions[0](model.blocks[0](resize(first, size)))
-    x = model.gates[0](x, resize(model.sides[0](sides[0]), size))
-    x = model.reductions[1](model.blocks[1](x))
-    x = model.gates[1](x, resize(model.sides[1](sides[1]), size))
-    expected = torch.sigmoid(F.conv2d(x, model.edges.weight))
-    weight = model.attention.weight[0, :, 0, 0]
+    x = aligned(first, size)
+    for index, side in enumerate(sides):
+        block, gate = f"blocks.{index}", f"gates.{index}.gate"
+        y = layers.norm(layers.conv(x, f"{block}.conv1"), f"{block}.bn1").clamp(min=0)
+        x = (layers.norm(layers.conv(y, f"{block}.conv2"), f"{block}.bn2") + x).clamp(min=0)
+        x = layers.conv(x, f"reductions.{index}")
+        side = aligned(layers.conv(side, f"sides.{index}"), size)
+        hidden = layers.conv(layers.norm(torch.cat([x, side], dim=1), f"{gate}.0"), f"{gate}.1").clamp(min=0)
+        alpha = 1 / (1 + torch.exp(-layers.norm(layers.conv(hidden, f"{gate}.3"), f"{gate}.4")))
+        x = layers.conv((alpha + 1) * x, f"gates.{index}.conv")
+    expected = 1 / (1 + torch.exp(-layers.conv(x, "edges")))
+    weight = layers.entries["attention.weight"][0, :, 0, 0]
     edges, attention = model(first, sides, canny)
     torch.testing.assert_close(edges, expected)
-    torch.testing.assert_close(attention, torch.sigmoid(weight[0] * expected + weight[1] * canny.float()))
+    mixed = 1 / (1 + torch.exp(-(weight[0] * expected + weight[1] * canny.float())))
+    torch.testing.assert_close(attention, mixed)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (63, 101)])
 @torch.no_grad()
-def test_last_upsampling_alone_does_not_align_corners(size):
+def test_last_upsampling_alone_does_not_align_corners(layers_of, aligned, size):
     head = build(head_config()).eval()
-    features = features_of(*size)
+    layers, features = layers_of(head), features_of(*size)
     canny = torch.from_numpy(
         np.stack([canny_of_normalised(image.permute(1, 2, 0).numpy()) for image in features["image"]])
     )
     assert canny.eq(255).any()
-    _, attention = head.shape_stream(features["first"], [features["fine"], features["coarse"]], canny)
-    context = resize(head.bot_aspp(head.aspp(features["coarse"], attention)), features["fine"].shape[-2:])
-    logits = head.final(torch.cat([head.bot_fine(features["fine"]), context], dim=1))
-    expected = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(head(features)[0], expected)
-    torch.testing.assert_close(head({**features, "canny": canny})[0], expected)  # the loader's map
+    coarse, fine = features["coarse"], features["fine"]
+    _, attention = head.shape_stream(features["first"], [fine, coarse], canny)
+    branches = [
+        layers.conv_norm_relu(coarse.mean((2, 3), keepdim=True), "aspp.img_conv").expand(-1, -1, *coarse.shape[-2:]),
+        layers.conv_norm_relu(aligned(attention, coarse.shape[-2:]), "aspp.edge_conv"),
+        *(layers.conv_norm_relu(coarse, f"aspp.features.{i}", dilation=(1, 1, 2, 3)[i]) for i in range(4)),
+    ]
+    context = aligned(layers.conv(torch.cat(branches, dim=1), "bot_aspp"), fine.shape[-2:])
+    x = torch.cat([layers.conv(fine, "bot_fine"), context], dim=1)
+    for first in (0, 3):
+        x = layers.norm(layers.conv(x, f"final.{first}"), f"final.{first + 1}").clamp(min=0)
+    expected = F.interpolate(layers.conv(x, "final.6"), size=size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(head(features)[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(head({**features, "canny": canny})[0], head(features)[0])  # the loader's map
     assert (head({**features, "canny": torch.zeros_like(canny)})[0] - expected).abs().max() > 1e-4
 
 

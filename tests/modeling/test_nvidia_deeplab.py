@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
 from epl_d2 import get_cfg
 from epl_d2.modeling import EPLNVIDIADeepLabV3PlusHead
-from epl_d2.modeling.sem_seg_head.nvidia_deeplab_v3_plus import NVIDIAASPP
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NUM_CLASSES = 4
@@ -67,40 +65,25 @@ def test_parameter_counts_of_the_reference(name, total, parts, epl):
         assert sum(p.numel() for p in getattr(model.sem_seg_head, part).parameters()) == count
 
 
-def resize(x, size):
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
-
-
-@torch.no_grad()
-def test_aspp_concatenates_pooling_edges_1x1_and_rates_in_this_order():
-    torch.manual_seed(0)
-    aspp = NVIDIAASPP(7, 3, (1, 2, 5), "BN", edge_branch=True).eval()
-    x, edges = torch.randn(2, 7, 9, 11), torch.rand(2, 1, 70, 80)
-    pooled = aspp.img_conv(x.mean((2, 3), keepdim=True)).expand(-1, -1, 9, 11)
-    branches = [pooled, aspp.edge_conv(resize(edges, (9, 11))), *(branch(x) for branch in aspp.features)]
-    out = aspp(x, edges)
-    assert out.shape[1] == aspp.out_channels == 18
-    for index, branch in enumerate(branches):
-        torch.testing.assert_close(out[:, 3 * index : 3 * index + 3], branch)
-    assert [branch[0].dilation[0] for branch in aspp.features] == [1, 1, 2, 5]
-    assert [branch[0].kernel_size[0] for branch in aspp.features] == [1, 3, 3, 3]
-    assert NVIDIAASPP(7, 3, (1, 2, 5), "BN").out_channels == 15
-
-
 @pytest.mark.parametrize("size", [(64, 96), (63, 101)])
 @torch.no_grad()
-def test_inference_equals_the_formula(size):
+def test_logits_equal_the_literal_head(layers_of, aligned, size):
+    """Image pooling first, then the 1x1 and the dilated branches; projections without norms; no bias at the end."""
     head = build(head_config()).eval()
-    features = features_of(*size)
+    layers, features = layers_of(head), features_of(*size)
     fine, coarse = features["fine"], features["coarse"]
-    context = resize(F.conv2d(head.aspp(coarse), head.bot_aspp.weight), fine.shape[-2:])
-    x = torch.cat([F.conv2d(fine, head.bot_fine.weight), context], dim=1)
+    pooled = layers.conv_norm_relu(coarse.mean((2, 3), keepdim=True), "aspp.img_conv")
+    branches = [pooled.expand(-1, -1, *coarse.shape[-2:])]
+    for index, dilation in enumerate((1, 1, 2, 3)):
+        branches.append(layers.conv_norm_relu(coarse, f"aspp.features.{index}", dilation=dilation))
+    context = aligned(layers.conv(torch.cat(branches, dim=1), "bot_aspp"), fine.shape[-2:])
+    x = torch.cat([layers.conv(fine, "bot_fine"), context], dim=1)
     for index in (0, 3):
-        x = F.relu(head.final[index + 1](F.conv2d(x, head.final[index].weight, padding=1)))
+        x = layers.norm(layers.conv(x, f"final.{index}"), f"final.{index + 1}").clamp(min=0)
     logits, losses = head(features)
     assert logits.shape == (2, NUM_CLASSES, *size)
     assert losses == {}
-    torch.testing.assert_close(logits, resize(F.conv2d(x, head.final[6].weight), size))
+    torch.testing.assert_close(logits, aligned(layers.conv(x, "final.6"), size), rtol=1e-4, atol=1e-5)
 
 
 def test_epl_adds_losses_but_no_parameter_and_no_change_of_inference():

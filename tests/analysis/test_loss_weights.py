@@ -48,7 +48,7 @@ def test_the_weights_give_the_sizes():
     totals = torch.zeros(3)
     for batch in batches:
         with torch.no_grad():
-            images = model.eval().batch([record["image"] for record in batch], normalise=True).tensor
+            images = model.eval().batch([record["image"] for record in batch], normalize=True).tensor
             logits = model.predict(images)[..., :64, :64]
         logits.requires_grad_()
         labels = torch.stack([record["sem_seg"] for record in batch])

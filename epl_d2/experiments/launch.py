@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import socket
@@ -63,6 +64,7 @@ def run_all(
     *,
     gpus: Sequence[str] = (),
     slurm: Mapping[str, Any] | None = None,
+    end: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
     """Execute what has not finished yet.
@@ -73,6 +75,7 @@ def run_all(
         jobs: runs at once.
         gpus: dealt out in turn, so that `jobs` runs share them evenly; empty for a CPU.
         slurm: None runs on this machine; otherwise submitit's parameters for Slurm (`slurm_partition`, ...).
+        end: of `time.monotonic()`, from which on no further run starts; of no effect on Slurm.
         say: receives a line now and then.
 
     Returns:
@@ -93,6 +96,9 @@ def run_all(
     progress = Progress(runs, say)
     try:
         while pending or active:
+            if pending and time.monotonic() >= end:
+                say(f"the time is used up: {len(pending)} runs are not started; the same command goes on with them")
+                pending.clear()
             while pending and slots:
                 run, slot = pending.popleft(), slots.popleft()
                 active[executor.submit(_Job(run, slot))] = (run, slot)

@@ -33,6 +33,7 @@ class Run:
     """One training with one seed. `options` are KEY VALUE pairs, `configuration` is the resolved config as YAML.
 
     `sizes` are those of the gradients of added losses, by the key of the weight, which is found when the run starts.
+    `operations` is an estimate (epl_d2/experiments/cost.py), None where the model cannot be counted.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Run:
     threads: int
     cuda: bool
     sizes: tuple[tuple[str, float], ...] = ()
+    operations: float | None = None
 
     @property
     def name(self) -> str:

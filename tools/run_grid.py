@@ -23,6 +23,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def main() -> int:
     add("--seeds", nargs="+", type=int, metavar="SEED", help="train only with these of the grid's seeds (default: all)")
     add("--gpu-hours", type=float, metavar="N", help="start only the first runs that are estimated to take N GPU hours")
     add("--tflops", type=float, metavar="T", help="10^12 operations a second that a GPU sustains, for the estimate")
+    add("--gpus-per-run", type=int, default=1, metavar="N", help="GPUs that share the batches of each run (default: 1)")
     add("--gpus", help='CUDA devices to share, comma-separated, "" for none (default: all visible)')
     add(
         "--dry-run",
@@ -53,8 +55,9 @@ def main() -> int:
     add("--slurm", nargs="*", metavar="KEY=VALUE", help="submit to Slurm with these parameters of submitit")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ... for all runs; comes last")
     options = parser.parse_args()
-    if options.jobs is not None and options.jobs < 1:
-        parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    for name in ("jobs", "gpus_per_run"):
+        if (number := getattr(options, name)) is not None and number < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {number}")
     for name in ("gpu_hours", "tflops"):
         if (number := getattr(options, name)) is not None and not number > 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0, got {number}")
@@ -86,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
     plans = []
     for grid, (methods, seeds), (_, folder) in zip(grids, chosen, places, strict=True):
         runs = plan_runs(grid, folder, ROOT, files=not options.dry_run)
-        plans.append([planned for planned in runs if planned.method in methods and planned.seed in seeds])
+        runs = [planned for planned in runs if planned.method in methods and planned.seed in seeds]
+        plans.append([replace(planned, gpus=options.gpus_per_run) for planned in runs])
         for planned in plans[-1]:
             check_same_configuration(planned)
     # By folder, because grids can share runs.

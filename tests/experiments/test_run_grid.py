@@ -192,7 +192,7 @@ def test_methods_and_seeds_can_be_chosen(without_data, tmp_path, monkeypatch, ca
 
 
 def test_no_run_starts_when_the_time_is_used_up(tmp_path):
-    run = types.SimpleNamespace(name="a", folder=str(tmp_path / "a"), max_iter=1, iteration=0, threads=1)
+    run = types.SimpleNamespace(name="a", folder=str(tmp_path / "a"), max_iter=1, iteration=0, gpus=1)
     lines = []
     assert run_all([run], tmp_path / "submitit", 1, end=time.monotonic(), say=lines.append) == {}
     assert lines[-1] == "the time is used up: 1 runs are not started; the same command goes on with them"

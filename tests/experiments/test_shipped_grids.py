@@ -256,6 +256,20 @@ def test_every_shipped_grid_can_run(path):
             assert setting_of(cfgs[method.name]) == CE
 
 
+def test_no_grid_leans_on_the_default_formulation():
+    """A later default must not change what a grid asks: it names the formulation, or its config for VOC and Cityscapes."""
+    for path in GRIDS:
+        grid, cfgs = shipped(path.stem)
+        for method in grid.methods:
+            epl = cfgs[method.name].MODEL.EPL
+            named = {override.key for override in (*grid.overrides, *method.overrides)}
+            if epl.ENABLED and epl.LINE.WEIGHT > 0:
+                pinned = (
+                    Path(method.config).parts[1] in ("VOC2012", "Cityscapes") and epl.LINE.FORMULATION == "official"
+                )
+                assert pinned or "MODEL.EPL.LINE.FORMULATION" in named, (path.stem, method.name)
+
+
 @pytest.mark.parametrize(("table", "data"), ABLATIONS)
 def test_an_ablation_has_the_rows_of_its_table(table, data):
     grid, cfgs = shipped(f"paper_table_{table}_{data}")

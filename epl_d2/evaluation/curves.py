@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -32,19 +33,40 @@ def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     figure = Figure(figsize=(9.6, 3.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (key, title) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, 2, place)
-        for number, record in enumerate(records):
-            points = sorted(
-                (width, value) for width, value in zip(record["widths"], record[key], strict=True) if value is not None
-            )
-            style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4}
-            axes.plot([x for x, _ in points], [y for _, y in points], label=record["name"], **style)
-        axes.set_xlabel("width (pixels)")
-        axes.set_ylabel(title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
+        _draw_lines(figure.add_subplot(rows, 2, place), records, key, title)
     figure.savefig(path, dpi=150)
+
+
+def draw_curve_rows(rows: Mapping[str, Sequence[dict[str, Any]]], keys: Sequence[str], path: str | Path) -> None:
+    """As :func:`draw_curves` for several groups of runs, such as those on one data set, one below the other.
+
+    Args:
+        rows: title -> records.
+        keys: of :data:`PANELS`, one column each.
+        path: as of :func:`draw_curves`.
+    """
+    figure = Figure(figsize=(4.8 * len(keys), 3.8 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(rows), len(keys), squeeze=False)
+    for axes_of_row, (title, records) in zip(grid, rows.items(), strict=True):
+        for axes, key in zip(axes_of_row, keys, strict=True):
+            _draw_lines(axes, records, key, PANELS[key])
+            axes.set_title(title)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_lines(axes: Axes, records: Sequence[dict[str, Any]], key: str, title: str) -> None:
+    for number, record in enumerate(records):
+        points = sorted(
+            (width, value) for width, value in zip(record["widths"], record[key], strict=True) if value is not None
+        )
+        style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4}
+        axes.plot([x for x, _ in points], [y for _, y in points], label=record["name"], **style)
+    axes.set_xlabel("width (pixels)")
+    axes.set_ylabel(title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Path) -> None:

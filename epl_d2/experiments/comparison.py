@@ -25,6 +25,7 @@ __all__ = [
     "difference_rows",
     "find_runs",
     "gain_curves",
+    "markdown_table",
     "mean_row",
     "paired_gain",
     "scores_of",
@@ -67,6 +68,12 @@ def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
     """Name, number of seeds, and for each metric the mean over seeds with the half width of its t interval."""
     scores = [scores_of(counts) for counts in runs.values()]
     return [name, str(len(runs)), *(with_half_width([s.get(metric, np.nan) for s in scores]) for metric in metrics)]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def with_half_width(values: Sequence[float]) -> str:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
 
 import yaml
 
-__all__ = ["SPLITS", "Grid", "Method", "Override", "PaperNumbers", "read_grid"]
+from .paper_numbers import PaperNumbers, read_paper_numbers
+from .yaml_tree import boolean, fail, integer, integers, load_tree, mapping, number, sequence, text, value, where
+
+__all__ = ["SPLITS", "Grid", "Method", "Override", "read_grid"]
 
 SPLITS = ("val", "test")
 
-_KEYS = {
-    "required": ("name", "output", "config", "evaluate", "seeds", "baseline", "methods"),
-    "optional": ("opts", "widths", "jobs", "threads", "paper", "controls", "block"),
-}
-_METHOD_KEYS = ("config", "opts", "size")
-_PAPER_KEYS = ("source", "split", "numbers")
+_REQUIRED = ("name", "evaluate", "seeds", "methods")
+_OPTIONAL = (
+    *("config", "output", "runs", "opts", "widths", "jobs", "threads", "baseline", "controls", "block", "classes"),
+    "paper",
+)
+_METHOD_KEYS = ("config", "opts", "size", "baseline", "product")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_VARIABLE = re.compile(r"\{(\w+)\}")
 
 # Keys of the configuration that the runner sets itself, and what to write instead.
 _OWN_KEYS = {
@@ -46,47 +49,44 @@ class Override:
 class Method:
     """A row of the result: a config file and overrides on top of those of the grid.
 
-    `size` is that of the gradients of added losses, by the keys of their weights; a number for the only one.
+    `baseline` is the method with which it is compared; None for a method that is a baseline itself. `size` is that of
+    the gradients of added losses, by the keys of their weights; a number for the only one.
     """
 
     name: str
     config: str
     overrides: tuple[Override, ...]
+    baseline: str | None
     where: str
     config_where: str
+    baseline_where: str
     size: float | Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class PaperNumbers:
-    """Published numbers that stand beside ours: percent by method and metric, for one split."""
-
-    source: str
-    split: str
-    numbers: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Grid:
     """What a grid file says. `where` gives "file:line" of its top-level keys.
 
-    Differences are taken to the `baseline` and to each of the `controls`; intervals draw `block` frames together.
+    The tables go to `output`, the runs to `runs`/METHOD/seed_N; grids that name the same `runs` share them.
+    Differences are taken to the baseline of each method and to each of the `controls`; intervals draw `block` frames
+    together.
     """
 
     path: Path
     name: str
     output: str
+    runs: str
     evaluate: Mapping[str, str]
     widths: tuple[int, ...]
     seeds: tuple[int, ...]
-    baseline: str
     methods: tuple[Method, ...]
     overrides: tuple[Override, ...]
     jobs: int
     threads: int
-    paper: PaperNumbers | None
     controls: tuple[str, ...]
     block: int | None
+    classes: bool
+    paper: PaperNumbers | None
     where: Mapping[str, str] = field(repr=False)
 
     def with_overrides(self, pairs: Sequence[str]) -> Grid:
@@ -110,170 +110,153 @@ def read_grid(path: str | Path) -> Grid:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such grid file")
-    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            raise ValueError(f"{path}:1: the file is empty")
-        return _Reader(path, loader).grid(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"{path}:{line}: no valid YAML: {error.problem}") from error
-    finally:
-        loader.dispose()
-
-
-class _Reader:
-    """Turns YAML nodes, which know their lines, into a `Grid`."""
-
-    def __init__(self, path: Path, loader: yaml.SafeLoader):
-        self.path = path
-        self.loader = loader
-
-    def grid(self, root: yaml.Node) -> Grid:
-        nodes = self.mapping(root, "a grid", (*_KEYS["required"], *_KEYS["optional"]))
-        for key in _KEYS["required"]:
-            if key not in nodes:
-                self.fail(root, f"the key {key!r} is missing")
-        methods = self.methods(nodes["methods"], nodes["config"])
-        names = [method.name for method in methods]
-        baseline = self.text(nodes["baseline"], "baseline")
-        if baseline not in names:
-            self.fail(nodes["baseline"], f"baseline is {baseline!r}, but the methods are {', '.join(names)}")
-        return Grid(
-            path=self.path,
-            name=self.name(nodes["name"], "name"),
-            output=self.text(nodes["output"], "output"),
-            evaluate=self.evaluate(nodes["evaluate"]),
-            widths=self.numbers(nodes["widths"], "widths", 1) if "widths" in nodes else (1, 3, 5, 9),
-            seeds=self.numbers(nodes["seeds"], "seeds", 0),
-            baseline=baseline,
-            methods=methods,
-            overrides=self.overrides(nodes["opts"]) if "opts" in nodes else (),
-            jobs=self.number(nodes["jobs"], "jobs", 1) if "jobs" in nodes else 1,
-            threads=self.number(nodes["threads"], "threads", 1) if "threads" in nodes else 1,
-            paper=self.paper(nodes["paper"], names) if "paper" in nodes else None,
-            controls=self.controls(nodes["controls"], names, baseline) if "controls" in nodes else (),
-            block=self.number(nodes["block"], "block", 1) if "block" in nodes else None,
-            where={key: self.where(node) for key, node in nodes.items()},
+    root = load_tree(path)
+    nodes = mapping(root, "a grid", (*_REQUIRED, *_OPTIONAL))
+    for key in _REQUIRED:
+        if key not in nodes:
+            fail(root, f"the key {key!r} is missing")
+    name = text(nodes["name"], "name")
+    if not _NAME.fullmatch(name):
+        fail(nodes["name"], f"name must consist of letters, digits and _ . + -, got {name!r}")
+    output = text(nodes["output"], "output") if "output" in nodes else f"output/grids/{name}"
+    evaluate = _evaluate(nodes["evaluate"])
+    widths = integers(nodes["widths"], "widths", 1) if "widths" in nodes else (1, 3, 5, 9)
+    entries = _methods(nodes)
+    classes = boolean(nodes["classes"], "classes") if "classes" in nodes else False
+    names = {entry: [method.name for method in methods] for entry, methods in entries.items()}
+    paper = read_paper_numbers(nodes["paper"], names, list(evaluate), widths) if "paper" in nodes else None
+    if paper is not None and paper.classes and not classes:
+        raise ValueError(
+            f"{next(iter(paper.where.values()))}: classes of the paper are shown with `classes: true` only"
         )
+    return Grid(
+        path=path,
+        name=name,
+        output=output,
+        runs=text(nodes["runs"], "runs") if "runs" in nodes else output,
+        evaluate=evaluate,
+        widths=widths,
+        seeds=integers(nodes["seeds"], "seeds", 0),
+        methods=tuple(method for methods in entries.values() for method in methods),
+        overrides=_overrides(nodes["opts"]) if "opts" in nodes else (),
+        jobs=integer(nodes["jobs"], "jobs", 1) if "jobs" in nodes else 1,
+        threads=integer(nodes["threads"], "threads", 1) if "threads" in nodes else 1,
+        controls=_controls(nodes["controls"], entries) if "controls" in nodes else (),
+        block=integer(nodes["block"], "block", 1) if "block" in nodes else None,
+        classes=classes,
+        paper=paper,
+        where={key: where(node) for key, node in nodes.items()},
+    )
 
-    def methods(self, node: yaml.Node, default_config: yaml.Node) -> tuple[Method, ...]:
-        methods = []
-        for name, value in self.mapping(node, "methods").items():
-            if not _NAME.fullmatch(name):
-                self.fail(value, f"the method {name!r} must consist of letters, digits and _ . + - (it names a folder)")
-            keys = self.mapping(value, f"the method {name!r}", _METHOD_KEYS)
-            config = keys.get("config", default_config)
-            overrides = self.overrides(keys["opts"]) if "opts" in keys else ()
-            where, config_where = self.where(value), self.where(config)
-            size = self.size(keys["size"]) if "size" in keys else None
-            methods.append(Method(name, self.text(config, "config"), overrides, where, config_where, size))
-        if not methods:
-            self.fail(node, "methods is empty; at least the baseline must be there")
-        return tuple(methods)
 
-    def size(self, node: yaml.Node) -> float | dict[str, float]:
-        if isinstance(node, yaml.MappingNode):
-            return {
-                key: self.positive(value, f"the size of {key}") for key, value in self.mapping(node, "size").items()
-            }
-        return self.positive(node, "size")
+def _methods(nodes: Mapping[str, yaml.Node]) -> dict[str, list[Method]]:
+    """The methods by the entry, as it is written, that they come from."""
+    entries: dict[str, list[Method]] = {}
+    known: dict[str, str] = {}
+    for entry, node in mapping(nodes["methods"], "methods").items():
+        # What a method does not say itself the grid says for all.
+        keys = {key: nodes[key] for key in ("config", "baseline") if key in nodes}
+        keys.update(mapping(node, f"the method {entry!r}", _METHOD_KEYS))
+        if "config" not in keys:
+            fail(node, f"the method {entry!r} has no config, and the grid has none for all")
+        entries[entry] = [_method(entry, node, keys, chosen) for chosen in _product(keys)]
+        for method in entries[entry]:
+            if not _NAME.fullmatch(method.name):
+                fail(node, f"the method {method.name!r} names a folder: letters, digits and _ . + - alone")
+            if method.name in known:
+                fail(node, f"the method {method.name!r} stands here and at {known[method.name]}")
+            known[method.name] = where(node)
+    if not known:
+        fail(nodes["methods"], "methods is empty; at least the baseline must be there")
+    for method in (method for methods in entries.values() for method in methods):
+        if method.baseline is not None and method.baseline not in known:
+            raise ValueError(
+                f"{method.baseline_where}: baseline is {method.baseline!r}, but the methods are {', '.join(known)}"
+            )
+    return entries
 
-    def positive(self, node: yaml.Node, what: str) -> float:
-        value = self.value(node)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            self.fail(node, f"{what} must be a positive number, got {value!r}")
-        return float(value)
 
-    def controls(self, node: yaml.Node, methods: Sequence[str], baseline: str) -> tuple[str, ...]:
-        if not isinstance(node, yaml.SequenceNode):
-            self.fail(node, "controls must be a list of methods")
-        others = [name for name in methods if name != baseline]
-        names = tuple(self.text(item, "each of controls") for item in node.value)
-        for item, name in zip(node.value, names, strict=True):
-            if name not in others:
-                self.fail(item, f"controls has {name!r}; it may have {', '.join(others)}")
-        return names
+def _method(entry: str, node: yaml.Node, keys: Mapping[str, yaml.Node], chosen: Mapping[str, str] | None) -> Method:
+    """One method of an entry, with the values `chosen` for its variables; None where it is no product."""
 
-    def overrides(self, node: yaml.Node) -> tuple[Override, ...]:
-        if not isinstance(node, yaml.SequenceNode):
-            self.fail(node, "opts must be a list [KEY, value, KEY, value, ...]")
-        values = [self.value(item) for item in node.value]
-        texts = [value if isinstance(value, str) else repr(value) for value in values]
-        return _pair_up(texts, [self.where(item) for item in node.value], self.where(node))
+    def fill(content: str, place: yaml.Node) -> str:
+        if chosen is None:
+            return content
+        for variable in _VARIABLE.findall(content):
+            if variable not in chosen:
+                fail(place, f"{content!r} has the variable {variable!r}; the product has {', '.join(chosen)}")
+        return _VARIABLE.sub(lambda match: chosen[match[1]], content)
 
-    def evaluate(self, node: yaml.Node) -> dict[str, str]:
-        splits = self.mapping(node, "evaluate", SPLITS)
-        if not splits:
-            self.fail(node, "evaluate is empty; give the data set of val, of test, or both")
-        return {split: self.text(value, split) for split, value in splits.items()}
+    missing = [variable for variable in chosen or () if variable not in _VARIABLE.findall(entry)]
+    if missing:
+        fail(node, f"the name {entry!r} must hold {{{missing[0]}}}, else methods of the product share one name")
+    name = fill(entry, node)
+    overrides = _overrides(keys["opts"]) if "opts" in keys else ()
+    baseline = fill(text(keys["baseline"], "baseline"), keys["baseline"]) if "baseline" in keys else None
+    return Method(
+        name=name,
+        config=fill(text(keys["config"], "config"), keys["config"]),
+        overrides=tuple(replace(override, value=fill(override.value, keys["opts"])) for override in overrides),
+        baseline=None if baseline == name else baseline,
+        where=where(node),
+        config_where=where(keys["config"]),
+        baseline_where=where(keys.get("baseline", node)),
+        size=_size(keys["size"]) if "size" in keys else None,
+    )
 
-    def paper(self, node: yaml.Node, methods: Sequence[str]) -> PaperNumbers:
-        keys = self.mapping(node, "paper", _PAPER_KEYS)
-        for key in _PAPER_KEYS:
-            if key not in keys:
-                self.fail(node, f"paper lacks the key {key!r}")
-        numbers: dict[str, dict[str, float]] = {}
-        for method, value in self.mapping(keys["numbers"], "numbers", methods).items():
-            numbers[method] = {}
-            for metric, number in self.mapping(value, f"numbers of {method!r}").items():
-                content = self.value(number)
-                if isinstance(content, bool) or not isinstance(content, (int, float)):
-                    self.fail(number, f"{metric} must be a number (percent), got {content!r}")
-                numbers[method][metric] = float(content)
-        split = self.text(keys["split"], "split")
-        if split not in SPLITS:
-            self.fail(keys["split"], f"split is {split!r}; it may be {' or '.join(SPLITS)}")
-        return PaperNumbers(self.text(keys["source"], "source"), split, numbers)
 
-    def mapping(self, node: yaml.Node, what: str, allowed: Sequence[str] | None = None) -> dict[str, yaml.Node]:
-        if not isinstance(node, yaml.MappingNode):
-            self.fail(node, f"{what} must be a mapping (key: value)")
-        result: dict[str, yaml.Node] = {}
-        for key_node, value in node.value:
-            key = str(self.value(key_node))
-            if key in result:
-                self.fail(key_node, f"{what} has the key {key!r} twice")
-            if allowed is not None and key not in allowed:
-                self.fail(key_node, f"{what} has the unknown key {key!r}; it may have {', '.join(allowed)}")
-            result[key] = value
-        return result
+def _product(keys: Mapping[str, yaml.Node]) -> list[dict[str, str] | None]:
+    """Every choice of a value for each variable, the last variable changing fastest; one None without a product."""
+    if "product" not in keys:
+        return [None]
+    variables = mapping(keys["product"], "product")
+    if not variables:
+        fail(keys["product"], "product is empty; give each variable a list of values")
+    choices = []
+    for variable, node in variables.items():
+        items = [node] if isinstance(node, yaml.ScalarNode) else sequence(node, f"the values of {variable!r}")
+        values = [value(item) for item in items]
+        if any(isinstance(content, (list, dict)) or content is None for content in values):
+            fail(node, f"the values of {variable!r} must be texts or numbers, got {values}")
+        texts = [str(content) for content in values]
+        if len(set(texts)) < len(texts):
+            fail(node, f"the values of {variable!r} hold one twice: {', '.join(texts)}")
+        choices.append(texts)
+    return [dict(zip(variables, chosen, strict=True)) for chosen in product(*choices)]
 
-    def text(self, node: yaml.Node, what: str) -> str:
-        value = self.value(node)
-        if not isinstance(value, str) or not value:
-            self.fail(node, f"{what} must be a text, got {value!r}")
-        return value
 
-    def name(self, node: yaml.Node, what: str) -> str:
-        value = self.text(node, what)
-        if not _NAME.fullmatch(value):
-            self.fail(node, f"{what} must consist of letters, digits and _ . + -, got {value!r}")
-        return value
+def _size(node: yaml.Node) -> float | dict[str, float]:
+    if isinstance(node, yaml.MappingNode):
+        return {
+            key: number(content, f"the size of {key}", positive=True) for key, content in mapping(node, "size").items()
+        }
+    return number(node, "size", positive=True)
 
-    def number(self, node: yaml.Node, what: str, least: int) -> int:
-        value = self.value(node)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            self.fail(node, f"{what} must be an integer, at least {least}, got {value!r}")
-        return value
 
-    def numbers(self, node: yaml.Node, what: str, least: int) -> tuple[int, ...]:
-        if not isinstance(node, yaml.SequenceNode) or not node.value:
-            self.fail(node, f"{what} must be a list of integers, at least one")
-        values = tuple(self.number(item, f"each of {what}", least) for item in node.value)
-        if len(set(values)) < len(values):
-            self.fail(node, f"{what} holds a number twice: {list(values)}")
-        return values
+def _controls(node: yaml.Node, entries: Mapping[str, Sequence[Method]]) -> tuple[str, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        fail(node, "controls must be a list of methods")
+    others = [method.name for methods in entries.values() for method in methods if method.baseline is not None]
+    names = tuple(text(item, "each of controls") for item in node.value)
+    for item, name in zip(node.value, names, strict=True):
+        if name not in others:
+            fail(item, f"controls has {name!r}; it may have {', '.join(others)}")
+    return names
 
-    def value(self, node: yaml.Node) -> Any:
-        return self.loader.construct_object(node, deep=True)
 
-    def where(self, node: yaml.Node) -> str:
-        return f"{self.path}:{node.start_mark.line + 1}"
+def _overrides(node: yaml.Node) -> tuple[Override, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        fail(node, "opts must be a list [KEY, value, KEY, value, ...]")
+    values = [value(item) for item in node.value]
+    texts = [content if isinstance(content, str) else repr(content) for content in values]
+    return _pair_up(texts, [where(item) for item in node.value], where(node))
 
-    def fail(self, node: yaml.Node, message: str) -> NoReturn:
-        raise ValueError(f"{self.where(node)}: {message}")
+
+def _evaluate(node: yaml.Node) -> dict[str, str]:
+    splits = mapping(node, "evaluate", SPLITS)
+    if not splits:
+        fail(node, "evaluate is empty; give the data set of val, of test, or both")
+    return {split: text(content, split) for split, content in splits.items()}
 
 
 def _pair_up(texts: Sequence[str], places: Sequence[str], where: str) -> tuple[Override, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import socket
@@ -63,6 +64,7 @@ def run_all(
     *,
     gpus: Sequence[str] = (),
     slurm: Mapping[str, Any] | None = None,
+    end: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
     """Execute what has not finished yet.
@@ -71,13 +73,18 @@ def run_all(
         runs: in the order in which they start.
         folder: for submitit's files.
         jobs: runs at once.
-        gpus: dealt out in turn, so that `jobs` runs share them evenly; empty for a CPU.
+        gpus: dealt out in turn, to each run as many as it takes, so that `jobs` runs share them; empty for a CPU.
         slurm: None runs on this machine; otherwise submitit's parameters for Slurm (`slurm_partition`, ...).
+        end: of `time.monotonic()`, from which on no further run starts; of no effect on Slurm.
         say: receives a line now and then.
 
     Returns:
         Name of each failed run -> what happened.
+
+    Raises:
+        ValueError: a run takes more GPUs than there are.
     """
+    groups = _groups(gpus, max((run.gpus for run in runs), default=1))
     pending = deque(run for run in runs if read_record(run.folder) is None)
     say(f"{len(runs)} runs, {len(runs) - len(pending)} finished before")
     executor = _executor(folder, runs, slurm)
@@ -88,11 +95,14 @@ def run_all(
         pending.clear()
     else:
         active = {}
-    slots = deque(gpus[number % len(gpus)] if gpus else None for number in range(jobs))
+    slots = deque(groups[number % len(groups)] for number in range(jobs))
     failed: dict[str, str] = {}
     progress = Progress(runs, say)
     try:
         while pending or active:
+            if pending and time.monotonic() >= end:
+                say(f"the time is used up: {len(pending)} runs are not started; the same command goes on with them")
+                pending.clear()
             while pending and slots:
                 run, slot = pending.popleft(), slots.popleft()
                 active[executor.submit(_Job(run, slot))] = (run, slot)
@@ -114,6 +124,15 @@ def run_all(
     return failed
 
 
+def _groups(gpus: Sequence[str], size: int) -> list[str | None]:
+    """Values of CUDA_VISIBLE_DEVICES with `size` GPUs each; a single None without GPUs."""
+    if not gpus:
+        return [None]
+    if len(gpus) < size:
+        raise ValueError(f"a run takes {size} GPUs, but there are {len(gpus)}: {', '.join(gpus)}")
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
+
+
 class _Job(submitit.helpers.Checkpointable):
     """What submitit pickles: a run, submitted again as it is when Slurm takes the machine away."""
 
@@ -130,7 +149,9 @@ def _executor(folder: Path, runs: Sequence[Run], slurm: Mapping[str, Any] | None
     if slurm is None:
         executor.update_parameters(timeout_min=_MINUTES_A_YEAR)
     else:
-        own = {"timeout_min": 60 * 24, "cpus_per_task": max(run.threads for run in runs), "name": "epl_d2"}
+        gpus = max(run.gpus for run in runs)
+        own = {"timeout_min": 60 * 24, "cpus_per_task": gpus * max(run.threads for run in runs), "name": "epl_d2"}
+        own |= {"gpus_per_node": gpus} if gpus > 1 else {}
         executor.update_parameters(**{**own, **slurm})
     return executor
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from torch import nn
 
 from epl_d2.analysis.loss_weights import active_weights, check_sizes, with_unit_weights
 from epl_d2.config import get_cfg
@@ -22,6 +23,7 @@ from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
 from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
 
+from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
 from .provenance import sha256_of_file
 from .runs import Run
@@ -29,12 +31,12 @@ from .runs import Run
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
 
 
-def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> list[Run]:
+def plan_runs(grid: Grid, folder: Path, root: Path, *, files: bool = True) -> list[Run]:
     """The runs of a grid, ordered by seed, then by method, so that an interrupted grid can compare what it has.
 
     Args:
         grid: as read.
-        output: folder of the results; a run lies in `output/METHOD/seed_SEED`.
+        folder: of the runs, which lie in `folder/METHOD/seed_SEED`.
         root: folder of `train_net.py` and `configs/`; relative config paths start there.
         files: also look for data sets and weights on this machine; a dry run does not.
 
@@ -42,7 +44,11 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
         ValueError, FileNotFoundError: "file:line: ..." of the first thing that cannot work.
     """
     runs = {}
-    for method, cfg in zip(grid.methods, resolve_methods(grid, root, files=files), strict=True):
+    counted: dict[int, ModelOperations | None] = {}
+    for method, (cfg, model) in zip(grid.methods, _resolve_all(grid, root, files), strict=True):
+        if id(model) not in counted:
+            counted[id(model)] = _count(model, cfg)
+        operations = counted[id(model)] and run_operations(counted[id(model)], cfg, grid.evaluate.values())
         sizes = _sizes(cfg, method)
         text = _configuration(cfg, _identity_of_weights(cfg.MODEL.WEIGHTS, method, files), sizes)
         for seed in grid.seeds:
@@ -50,7 +56,7 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
             runs[method.name, seed] = Run(
                 method=method.name,
                 seed=seed,
-                folder=str(output / method.name / f"seed_{seed}"),
+                folder=str(folder / method.name / f"seed_{seed}"),
                 train_net=str(root / "train_net.py"),
                 config_file=str(root / method.config),
                 options=_options(grid, method),
@@ -61,21 +67,14 @@ def plan_runs(grid: Grid, output: Path, root: Path, *, files: bool = True) -> li
                 threads=grid.threads,
                 cuda=cfg.MODEL.DEVICE.startswith("cuda"),
                 sizes=tuple(sizes.items()),
+                operations=operations,
             )
     return [runs[method.name, seed] for seed in grid.seeds for method in grid.methods]
 
 
 def resolve_methods(grid: Grid, root: Path, *, files: bool = True) -> list[CfgNode]:
     """The configuration of every method of a grid, checked as :func:`plan_runs` describes."""
-    resolved = []
-    built: set[str] = set()
-    checked: set[tuple[str, int]] = set()
-    for method in grid.methods:
-        cfg = _resolve(grid, method, root)
-        _check_model(cfg, method, built)
-        _check_data(cfg, grid, method, files, checked)
-        resolved.append(cfg)
-    return resolved
+    return [cfg for cfg, _ in _resolve_all(grid, root, files)]
 
 
 def check_same_configuration(run: Run) -> None:
@@ -104,6 +103,21 @@ def check_same_configuration(run: Run) -> None:
         )
 
 
+def _resolve_all(grid: Grid, root: Path, files: bool) -> list[tuple[CfgNode, nn.Module]]:
+    """The configuration of every method, and its model without memory; methods that differ in losses share one."""
+    resolved = []
+    configs: dict[Path, CfgNode] = {}
+    built: dict[str, nn.Module] = {}
+    checked: set[tuple[str, int]] = set()
+    for method in grid.methods:
+        cfg = _resolve(grid, method, root, configs)
+        model = _build_model(cfg, method, built)
+        _check_data(cfg, grid, method, files, checked)
+        resolved.append((cfg, model))
+    _check_classes(grid)
+    return resolved
+
+
 def _options(grid: Grid, method: Method) -> tuple[str, ...]:
     """Everything after `--config-file`, but for the seed and the folder, which a run adds."""
     overrides = (*grid.overrides, *method.overrides)
@@ -116,15 +130,18 @@ def _options(grid: Grid, method: Method) -> tuple[str, ...]:
     return tuple(text for pair in pairs for text in pair)
 
 
-def _resolve(grid: Grid, method: Method, root: Path) -> CfgNode:
+def _resolve(grid: Grid, method: Method, root: Path, configs: dict[Path, CfgNode]) -> CfgNode:
+    """The configuration of a method; `configs` keeps the files that were read."""
     path = root / method.config
-    if not path.is_file():
-        raise FileNotFoundError(f"{method.config_where}: the config {path} does not exist")
-    cfg = get_cfg()
-    try:
-        cfg.merge_from_file(str(path))
-    except (KeyError, ValueError, OSError, yaml.YAMLError, AssertionError) as error:
-        raise ValueError(f"{method.config_where}: {path}: {_words(error)}") from error
+    if path not in configs:
+        if not path.is_file():
+            raise FileNotFoundError(f"{method.config_where}: the config {path} does not exist")
+        configs[path] = get_cfg()
+        try:
+            configs[path].merge_from_file(str(path))
+        except (KeyError, ValueError, OSError, yaml.YAMLError, AssertionError) as error:
+            raise ValueError(f"{method.config_where}: {path}: {_words(error)}") from error
+    cfg = configs[path].clone()
     for override in (*grid.overrides, *method.overrides):
         try:
             cfg.merge_from_list([override.key, override.value])
@@ -160,7 +177,7 @@ def _sizes(cfg: CfgNode, method: Method) -> dict[str, float]:
     return sizes
 
 
-def _check_model(cfg: CfgNode, method: Method, built: set[str]) -> None:
+def _build_model(cfg: CfgNode, method: Method, built: dict[str, nn.Module]) -> nn.Module:
     """Build the model without memory; where one like it was `built` already, its losses alone."""
     cfg = cfg.clone()
     cfg.MODEL.DEVICE = "meta"
@@ -172,10 +189,33 @@ def _check_model(cfg: CfgNode, method: Method, built: set[str]) -> None:
             EPLHeadMixin.losses_from_config(cfg)
         else:
             with torch.device("meta"):
-                build_model(cfg)
+                built[description] = build_model(cfg)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise ValueError(f"{method.where}: the model of {method.name!r} cannot be built: {_words(error)}") from error
-    built.add(description)
+    return built[description]
+
+
+def _count(model: nn.Module, cfg: CfgNode) -> ModelOperations | None:
+    """None for a model of another kind than ours, or one whose operations depend on values."""
+    try:
+        return count_operations(model, cfg)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return None
+
+
+def _check_classes(grid: Grid) -> None:
+    """Published classes must be as many as those of the data set that they stand beside."""
+    paper = grid.paper
+    if paper is None or not paper.classes:
+        return
+    data_set = grid.evaluate[paper.split]
+    classes = MetadataCatalog.get(data_set).stuff_classes
+    for method, values in paper.classes.items():
+        if len(values) != len(classes):
+            raise ValueError(
+                f"{paper.where[method]}: classes of {method!r} has {len(values)} numbers, but {data_set} has "
+                f"{len(classes)} classes: {', '.join(classes)}"
+            )
 
 
 def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: set[tuple[str, int]]) -> None:

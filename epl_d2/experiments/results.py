@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import csv
-import functools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from epl_d2.evaluation.curves import PANELS, draw_curves
-from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 from epl_d2.files import write_whole
 
-from .comparison import REPLICATES, difference_rows, scores_of, with_half_width
+from .comparison import REPLICATES, difference_rows, markdown_table, with_half_width
+from .finished import Finished, counts_by_seed, mean_curves, read_finished
 from .grid import Grid
-from .runs import read_record
+from .paper_tables import class_tables, paper_table
 from .scores import contour_metrics, headline_metrics
 
 __all__ = ["markdown_table", "write_results"]
@@ -26,42 +21,13 @@ __all__ = ["markdown_table", "write_results"]
 _OTHER_COMMIT, _DIRTY = "†", "‡"
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """A finished run: its record and the folder in which it lies."""
-
-    folder: Path
-    record: Mapping[str, Any]
-
-    def score(self, split: str, metric: str) -> float:
-        """Percent; from the counts of the images where the record, of an earlier version, does not have it."""
-        scores = self.record["metrics"].get(split, {})
-        if metric not in scores and split in self.record["evaluate"]:
-            scores = self.scores_of_counts[split]
-        value = scores.get(metric)
-        return math.nan if value is None else value
-
-    @functools.cached_property
-    def counts(self) -> dict[str, ImageCounts]:
-        """Counts of each image of every split."""
-        return {split: read_image_counts(self.counts_file(split)) for split in self.record["evaluate"]}
-
-    @functools.cached_property
-    def scores_of_counts(self) -> dict[str, dict[str, float]]:
-        return {split: scores_of(counts) for split, counts in self.counts.items()}
-
-    def counts_file(self, split: str) -> Path:
-        evaluated = self.record["evaluate"]
-        folder = self.folder / "inference"
-        return (folder if len(evaluated) == 1 else folder / evaluated[split]) / IMAGE_COUNTS_FILE
-
-
-def write_results(grid: Grid, output: Path, commit: str) -> list[Path]:
-    """Sum up the runs of `grid` that have finished below `output`.
+def write_results(grid: Grid, output: Path, runs: Path, commit: str) -> list[Path]:
+    """Sum up the runs of `grid` that have finished.
 
     Args:
-        grid: gives the order of the methods, the baseline, the widths and the paper's numbers.
-        output: folder of the results; the runs lie in `output/METHOD/seed_SEED`.
+        grid: gives the order of the methods, their baselines, the widths and the paper's numbers.
+        output: folder of the results.
+        runs: folder of the runs, which lie in `runs/METHOD/seed_SEED`.
         commit: the present commit; runs of another one are marked.
 
     Returns:
@@ -70,21 +36,14 @@ def write_results(grid: Grid, output: Path, commit: str) -> list[Path]:
     Raises:
         ValueError: nothing has finished, or a record cannot be read.
     """
-    finished: dict[str, dict[int, _Finished]] = {}
-    for method in grid.methods:
-        for seed in grid.seeds:
-            folder = output / method.name / f"seed_{seed}"
-            record = read_record(folder)
-            if record is not None:
-                finished.setdefault(method.name, {})[seed] = _Finished(folder, record)
-    if not finished:
-        raise ValueError(f"{output} holds no finished run of {grid.path}")
+    finished = read_finished(grid, runs)
+    output.mkdir(parents=True, exist_ok=True)
     table, text = output / "results.csv", output / "results.md"
     write_whole(table, lambda path: _write_csv(path, finished, commit))
     written = [table, text]
     for split in grid.evaluate:
         picture = output / f"curves_{split}.png"
-        records = [_mean_curves(name, list(runs.values()), split) for name, runs in finished.items()]
+        records = [mean_curves(name, list(by_seed.values()), split, list(PANELS)) for name, by_seed in finished.items()]
         write_whole(picture, lambda path, records=records: draw_curves(records, path))
         written.append(picture)
     content = "\n".join(_markdown(grid, finished, commit)) + "\n"
@@ -92,7 +51,7 @@ def write_results(grid: Grid, output: Path, commit: str) -> list[Path]:
     return written
 
 
-def _write_csv(path: Path, finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> None:
+def _write_csv(path: Path, finished: Finished, commit: str) -> None:
     records = [run.record for runs in finished.values() for run in runs.values()]
     metrics = dict.fromkeys(
         (split, name) for record in records for split, scores in record["metrics"].items() for name in scores
@@ -113,7 +72,7 @@ def _notes(record: Mapping[str, Any], commit: str) -> list[str]:
     return [*notes, "dirty"] if record["dirty"] else notes
 
 
-def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> list[str]:
+def _markdown(grid: Grid, finished: Finished, commit: str) -> list[str]:
     metrics = headline_metrics(grid.widths)
     lines = [f"# {grid.name}", ""]
     total = len(grid.methods) * len(grid.seeds)
@@ -127,11 +86,16 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
             cells = [with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
         lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
-        for reference in (grid.baseline, *grid.controls):
-            lines += _differences(grid, finished, split, metrics, reference)
-        lines += _differences(grid, finished, split, contour_metrics(grid.widths), grid.baseline, " in contours alone")
+        pairs = [(method.name, method.baseline) for method in grid.methods if method.baseline is not None]
+        lines += _differences(grid, finished, split, metrics, pairs)
+        for control in grid.controls:
+            others = [(name, control) for name, _ in pairs if name != control]
+            lines += _differences(grid, finished, split, metrics, others)
+        lines += _differences(grid, finished, split, contour_metrics(grid.widths), pairs, " in contours alone")
         if grid.paper is not None and grid.paper.split == split:
-            lines += _paper(grid, finished, split)
+            lines += paper_table(grid, finished, split)
+        if grid.classes:
+            lines += class_tables(grid, finished, split)
     missing = [
         f"{method.name}/seed_{seed}"
         for method in grid.methods
@@ -147,7 +111,7 @@ def _markdown(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], commi
     return lines[:-1]
 
 
-def _marks(finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> dict[str, str]:
+def _marks(finished: Finished, commit: str) -> dict[str, str]:
     marks = {}
     for name, runs in finished.items():
         notes = {note for run in runs.values() for note in _notes(run.record, commit)}
@@ -158,65 +122,33 @@ def _marks(finished: Mapping[str, Mapping[int, _Finished]], commit: str) -> dict
 
 def _differences(
     grid: Grid,
-    finished: Mapping[str, Mapping[int, _Finished]],
+    finished: Finished,
     split: str,
     metrics: Sequence[str],
-    reference: str,
+    pairs: Sequence[tuple[str, str]],
     title: str = "",
 ) -> list[str]:
-    """The table of differences to `reference`, a method, over the seeds that both have, and of every such seed."""
-    counts = {
-        name: {seed: run.counts[split] for seed, run in runs.items()}
-        for name, runs in finished.items()
-        if name == reference or name != grid.baseline
-    }
+    """The table of differences of each (method, reference), over the seeds that both have, and of every such seed."""
+    references = {reference for _, reference in pairs}
     rows = [
         row
-        for name, runs in counts.items()
-        if name != reference and reference in counts
-        for row in difference_rows(name, runs, counts[reference], metrics, grid.block)
+        for name, reference in pairs
+        for row in difference_rows(
+            name if len(references) == 1 else f"{name} - {reference}",
+            counts_by_seed(finished, name, split),
+            counts_by_seed(finished, reference, split),
+            metrics,
+            grid.block,
+        )
     ]
     if not rows:
         return []
+    what = references.pop() if len(references) == 1 else "its baseline"
     drawn = "images" if grid.block is None else f"blocks of up to {grid.block} consecutive frames"
     return [
-        f"Difference to {reference}{title}, with the 95% interval of a bootstrap paired over seeds and {drawn} "
+        f"Difference to {what}{title}, with the 95% interval of a bootstrap paired over seeds and {drawn} "
         f"({REPLICATES} replicates):",
         "",
         *markdown_table(["method", "seeds", *metrics], rows),
         "",
     ]
-
-
-def _paper(grid: Grid, finished: Mapping[str, Mapping[int, _Finished]], split: str) -> list[str]:
-    paper = grid.paper
-    metrics = list(dict.fromkeys(metric for numbers in paper.numbers.values() for metric in numbers))
-    rows = []
-    for name, numbers in paper.numbers.items():
-        cells = []
-        for metric in metrics:
-            runs = finished.get(name, {}).values()
-            ours = [run.score(split, metric) for run in runs]
-            cells.append(f"{numbers[metric]:.2f}" if metric in numbers else "-")
-            cells.append(with_half_width(ours) if ours else "-")
-        rows.append([name, *cells])
-    header = ["method", *(f"{metric} ({who})" for metric in metrics for who in ("paper", "ours"))]
-    return [f"Published: {paper.source}.", "", *markdown_table(header, rows), ""]
-
-
-def _mean_curves(name: str, runs: Sequence[_Finished], split: str) -> dict[str, Any]:
-    """What `draw_curves` takes: the mean over seeds at every evaluated width."""
-    prefix = f"{next(iter(PANELS))}@"
-    scores = runs[0].record["metrics"][split]
-    widths = [int(key.removeprefix(prefix).removesuffix("px")) for key in scores if key.startswith(prefix)]
-    record: dict[str, Any] = {"name": name, "widths": widths}
-    for curve in PANELS:
-        means = [np.mean([run.score(split, f"{curve}@{width}px") for run in runs]) for width in widths]
-        record[curve] = [None if math.isnan(mean) else float(mean) for mean in means]
-    return record
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]

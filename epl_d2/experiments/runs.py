@@ -33,6 +33,8 @@ class Run:
     """One training with one seed. `options` are KEY VALUE pairs, `configuration` is the resolved config as YAML.
 
     `sizes` are those of the gradients of added losses, by the key of the weight, which is found when the run starts.
+    `operations` is an estimate (epl_d2/experiments/cost.py), None where the model cannot be counted. `gpus` processes
+    share its batches.
     """
 
     method: str
@@ -48,6 +50,8 @@ class Run:
     threads: int
     cuda: bool
     sizes: tuple[tuple[str, float], ...] = ()
+    operations: float | None = None
+    gpus: int = 1
 
     @property
     def name(self) -> str:
@@ -66,6 +70,7 @@ class Run:
         own = ("SEED", str(self.seed), "OUTPUT_DIR", self.folder)
         return [
             *(sys.executable, self.train_net, "--config-file", self.config_file, "--resume"),
+            *(("--num-gpus", str(self.gpus)) if self.gpus > 1 else ()),
             *(*self.options, *own),
         ]
 
@@ -127,7 +132,7 @@ def execute(run: Run, gpu: str | None = None) -> None:
 
     Args:
         run: what to do; nothing is done where its record exists.
-        gpu: value of CUDA_VISIBLE_DEVICES; None leaves that of the environment.
+        gpu: value of CUDA_VISIBLE_DEVICES, as many devices as the run takes; None leaves that of the environment.
 
     Raises:
         RuntimeError: the training failed; names the log.

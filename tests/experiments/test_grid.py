@@ -8,7 +8,6 @@ from epl_d2.experiments.grid import read_grid
 from epl_d2.experiments.plan import check_same_configuration, plan_runs, resolve_methods
 
 ROOT = Path(__file__).parents[2]
-GRIDS = sorted((ROOT / "configs" / "grids").glob("*.yaml"))
 GRID = """\
 name: small
 output: output/small
@@ -83,8 +82,13 @@ def test_options_of_the_command_line_come_last(tmp_path):
         ("  cross_entropy: {}", "  cross_entropy: {}\n  epl: {}", 12, "'epl' twice"),
         ("  cross_entropy: {}", "  cross_entropy: {}\n  ../x: {}", 11, "names a folder"),
         ("numbers: {epl: {mIoU: 70.5}}", "numbers: {epl: {mIoU: good}}", 16, "must be a number"),
-        ("numbers: {epl: {mIoU: 70.5}}", "numbers: {other: {}}", 16, "unknown key 'other'"),
-        ("split: val", "split: all", 15, "val or test"),
+        (
+            "numbers: {epl: {mIoU: 70.5}}",
+            "numbers: {other: {}}",
+            16,
+            "'other', which is no method; the methods are cross_entropy, epl",
+        ),
+        ("split: val", "split: test", 15, "the grid evaluates val"),
         ("name: small", "name: [small", 2, "no valid YAML"),
     ],
 )
@@ -95,6 +99,123 @@ def test_mistakes_are_named_with_their_line(tmp_path, before, after, line, messa
         read_grid(path)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert message in str(error.value)
+
+
+TABLE = """\
+name: table
+config: configs/shapes/deeplab_v3_plus_mobilenet_v2.yaml
+evaluate: {val: shapes_sem_seg_val}
+seeds: [1]
+classes: true
+methods:
+  base: {}
+  "point_{norm}_k{kernel}":
+    product: {norm: [l1, l2], kernel: [7, 9]}
+    baseline: base
+    opts: [MODEL.EPL.ENABLED, True, MODEL.EPL.POINT.NORM, "{norm}", MODEL.EPL.POINT.KERNEL_SIZE, "{kernel}"]
+paper:
+  source: Table 0
+  split: val
+  numbers:
+    base: 70
+    "point_{norm}_k{kernel}": [71.1, 71.2, 71.3, 71.4]
+    "another, elsewhere": {published: [80.0, 81.5]}
+  classes: {base: [1, 2, 3, 4, 5, 6]}
+"""
+
+
+def test_a_product_is_every_choice_the_last_variable_first(tmp_path):
+    grid = read_grid(written(tmp_path, TABLE))
+    names = ["base", "point_l1_k7", "point_l1_k9", "point_l2_k7", "point_l2_k9"]
+    assert [method.name for method in grid.methods] == names
+    assert [method.baseline for method in grid.methods] == [None, *["base"] * 4]
+    values = [[override.value for override in method.overrides[1:]] for method in grid.methods[1:]]
+    assert values == [["l1", "7"], ["l1", "9"], ["l2", "7"], ["l2", "9"]]
+    assert grid.output == grid.runs == "output/grids/table"
+    assert list(grid.paper.numbers) == [*names, "another, elsewhere"]
+    assert grid.paper.numbers["point_l2_k7"] == {"mIoU": 71.3}
+    assert grid.paper.gain("point_l2_k7", "base", "mIoU") == pytest.approx(1.3)
+    assert grid.paper.gain("another, elsewhere", None, "mIoU") == pytest.approx(1.5)
+    assert grid.paper.gain("base", None, "mIoU") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message"),
+    [
+        ("norm: [l1, l2]", "norm: []", 9, "the values of 'norm' must be a list with at least one entry"),
+        ("norm: [l1, l2]", "norm: [l1, l1]", 9, "hold one twice"),
+        ("norm: [l1, l2]", "norm: [[l1]]", 9, "must be texts or numbers"),
+        ("product: {norm: [l1, l2], kernel: [7, 9]}", "product: {}", 9, "product is empty"),
+        ("norm: [l1, l2],", "norm: [l1, l2], splitter: [A, B],", 9, "must hold {splitter}"),
+        ("norm: [l1, l2],", "", 9, "has the variable 'norm'; the product has kernel"),
+        ("baseline: base", "baseline: bse", 10, "baseline is 'bse', but the methods are base, point_l1_k7"),
+        ("config: configs", "output: configs", 7, "the method 'base' has no config"),
+        ("base: 70", "base: .nan", 16, "mIoU of 'base' must be a number, got nan"),
+        ("base: 70", "base: seventy", 16, "must be a number, got 'seventy'"),
+        ("base: 70", "base: {mIuO: 70}", 16, "unknown key 'mIuO'; it may have mIoU, BF@1px"),
+        ("base: 70", "base: {BF@4px: 70}", 16, "unknown key 'BF@4px'"),
+        ("base: 70", "base: {published: [70, 71]}", 16, "'base' is a method of this grid"),
+        ("71.1, 71.2,", "71.1,", 17, "has 3 numbers for 4 methods: point_l1_k7, point_l1_k9"),
+        ("71.1, 71.2,", "71.1, x,", 17, "mIoU of 'point_l1_k9' must be a number, got 'x'"),
+        ("[71.1, 71.2, 71.3, 71.4]", "71.1", 17, "is 4 methods; give a list"),
+        ("[80.0, 81.5]", "[80.0]", 18, "must be [baseline, with the method]"),
+        ("{base: [1", "{bas: [1", 19, "classes has the unknown key 'bas'"),
+        ("[1, 2, 3", "[1, yes, 3", 19, "each of the classes of 'base' must be a number"),
+        ("classes: true", "classes: 1", 5, "classes must be true or false"),
+        ("classes: true", "classes: false", 19, "are shown with `classes: true` only"),
+    ],
+)
+def test_mistakes_in_tables_are_named_with_their_line(tmp_path, before, after, line, message):
+    assert before in TABLE
+    path = written(tmp_path, TABLE.replace(before, after, 1))
+    with pytest.raises(ValueError) as error:
+        read_grid(path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert message in str(error.value)
+
+
+def test_published_classes_must_be_those_of_the_data_set(tmp_path):
+    path = written(tmp_path, TABLE.replace("5, 6]", "5]"))
+    with pytest.raises(
+        ValueError, match=r"grid\.yaml:19: classes of 'base' has 5 numbers, .* has 6 classes: sky, ground"
+    ):
+        plan_runs(read_grid(path), tmp_path, ROOT, files=False)
+
+
+def test_included_files_are_merged(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "base.yaml").write_text("opts: [SOLVER.MAX_ITER, 2]\nseeds: [7]\nmethods: {first: {}}\n")
+    (tmp_path / "shared" / "more.yaml").write_text("include: base.yaml\nopts: [SOLVER.BASE_LR, 0.5]\nseeds: [8]\n")
+    text = GRID.replace("name: small", "include: [shared/more.yaml]\nname: small").replace("seeds: [1, 2]\n", "")
+    text = text.replace("  cross_entropy: {}", "  cross_entropy: {}\n  first: {opts: [SOLVER.GAMMA, 1]}")
+    grid = read_grid(written(tmp_path, text))
+    assert grid.seeds == (8,)
+    assert [method.name for method in grid.methods] == ["first", "cross_entropy", "epl"]
+    assert [(o.key, o.value) for o in grid.overrides] == [
+        ("SOLVER.MAX_ITER", "2"),
+        ("SOLVER.BASE_LR", "0.5"),
+        ("SOLVER.MAX_ITER", "4"),
+    ]
+    assert grid.overrides[0].where == f"{tmp_path / 'shared' / 'base.yaml'}:1"
+    assert grid.methods[0].overrides[0].key == "SOLVER.GAMMA"
+
+
+@pytest.mark.parametrize(
+    ("included", "message"),
+    [
+        (None, r"grid\.yaml:1: the included file .*part\.yaml does not exist"),
+        ("include: grid.yaml", r"part\.yaml:1: .*grid\.yaml includes itself"),
+        ("seeds: [1]\nseeds: [2]", r"part\.yaml:2: the mapping has the key 'seeds' twice"),
+        ("- 1", r"part\.yaml:1: the file must hold a mapping"),
+        ("jobs: none", r"part\.yaml:1: jobs must be an integer"),
+        ("a: 1", r"part\.yaml:1: a grid has the unknown key 'a'"),
+    ],
+)
+def test_mistakes_in_included_files_are_named_there(tmp_path, included, message):
+    if included is not None:
+        (tmp_path / "part.yaml").write_text(included)
+    with pytest.raises(ValueError, match=message):
+        read_grid(written(tmp_path, "include: part.yaml\n" + GRID))
 
 
 def test_missing_files_and_keys(tmp_path):
@@ -205,23 +326,3 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
         ValueError, match=r"seed_1 holds a run of another configuration: SOLVER.MAX_ITER was 5 and is 4"
     ):
         check_same_configuration(run)
-
-
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_every_shipped_grid_can_run(path):
-    """Configs exist, overrides fit, data sets are registered, the models and their losses can be built."""
-    text = path.read_text()
-    assert f"tools/run_grid.py configs/grids/{path.name}" in text
-    grid = read_grid(path)
-    assert grid.name == path.stem
-    assert grid.output == f"output/grids/{path.stem}"
-    cfgs = resolve_methods(grid, ROOT, files=False)
-    assert len(cfgs) == len(grid.methods) > 1
-    enabled = {method.name: cfg.MODEL.EPL.ENABLED for method, cfg in zip(grid.methods, cfgs, strict=True)}
-    assert not enabled[grid.baseline]
-
-
-def test_the_grids_of_the_paper_are_all_there():
-    names = {path.stem for path in GRIDS}
-    tables = (1, 2, 3, 4, 7, 12, 13, 14, 15)
-    assert {f"paper_table_{number}_{name}" for number in tables for name in ("voc", "cityscapes")} <= names

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from epl_d2.experiments import launch
-from epl_d2.experiments.launch import run_all
+from epl_d2.experiments.launch import _groups, run_all
 from epl_d2.experiments.progress import Progress
 from epl_d2.experiments.runs import Run, execute
 
@@ -74,6 +74,17 @@ def test_failed_runs_are_named_and_the_others_go_on(tmp_path):
     assert list(run_all(runs, tmp_path / "submitit", 2, say=said.append)) == ["bad/seed_1"]
     assert json.loads((tmp_path / "good" / "seed_1" / "run.json").read_text())["attempts"] == 1
     assert (tmp_path / "bad" / "seed_1" / "attempt_2.log").exists()
+
+
+def test_runs_on_several_gpus(tmp_path):
+    assert "--num-gpus" not in make_run(tmp_path, "one").command
+    command = replace(make_run(tmp_path, "two"), gpus=2).command
+    assert command[command.index("--num-gpus") + 1] == "2"
+    assert command.index("--num-gpus") < command.index("SEED")
+    assert _groups(["0", "1", "2", "5", "7"], 2) == ["0,1", "2,5"]
+    assert _groups([], 4) == [None]
+    with pytest.raises(ValueError, match="a run takes 4 GPUs, but there are 2: 0, 3"):
+        run_all([replace(make_run(tmp_path, "four"), gpus=4)], tmp_path / "submitit", 1, gpus=["0", "3"])
 
 
 def test_a_run_without_results_has_no_record(tmp_path):

@@ -1,9 +1,13 @@
 """Tables and curves from the records of runs."""
 
 import csv
+import importlib.util
 import json
 import math
+import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +18,7 @@ from epl_d2.experiments.grid import read_grid
 from epl_d2.experiments.results import write_results
 from epl_d2.experiments.scores import scores_of_record
 
+TOOL = Path(__file__).parents[2] / "tools" / "plot_boundary_curves.py"
 WIDTHS = (1, 3)
 GRID = """\
 name: made_up
@@ -25,10 +30,13 @@ seeds: [1, 2, 3]
 baseline: base
 controls: [worse]
 methods: {base: {}, better: {}, absent: {}, worse: {}}
+classes: true
 paper:
   source: Table 0
   split: test
-  numbers: {base: {mIoU: 60.0}, better: {mIoU: 61.5, BF@1px: 40.0}}
+  numbers: {base: {mIoU: 60.0}, better: {mIoU: 61.5, BF@1px: 40.0}, elsewhere: {published: [70.0, 71.0]}}
+  classes: {base: [50.0, 55.5, 65.0]}
+  notes: [A note.]
 """
 
 
@@ -76,7 +84,7 @@ def cells_of(text, after, method):
 def test_tables_curves_and_marks(grid, tmp_path):
     scores = {seed: write_run(tmp_path, "base", seed, 3) for seed in (1, 2, 3)}
     better = {1: write_run(tmp_path, "better", 1, 1), 2: write_run(tmp_path, "better", 2, 1, "old", dirty=True)}
-    files = write_results(grid, tmp_path, "abc")
+    files = write_results(grid, tmp_path, tmp_path, "abc")
     assert [file.name for file in files] == ["results.csv", "results.md", "curves_val.png", "curves_test.png"]
     assert all(file.stat().st_size > 100 for file in files)
 
@@ -107,16 +115,38 @@ def test_tables_curves_and_marks(grid, tmp_path):
     assert of_seed[2] == f"{better[2]['test']['BF@1px'] - scores[2]['test']['BF@1px']:+.2f}"
     assert low > 0  # a shift of 1 pixel is better than one of 3 in every image
 
-    assert cells_of(text, "Published: Table 0.", "base")[0] == "60.00"
-    assert cells_of(text, "Published: Table 0.", "better")[2] == "40.00"
-    assert write_results(grid, tmp_path, "abc")[1].read_text() == text
+    cells = cells_of(text, "Published: Table 0.", "base")
+    assert cells[0] == "3"
+    assert cells[2:6] == ["60.00", "-", "-", "-"]
+    cells = cells_of(text, "Published: Table 0.", "better")
+    assert cells[2] == "61.50"
+    gain = np.mean([better[seed]["test"]["mIoU"] - scores[seed]["test"]["mIoU"] for seed in (1, 2)])
+    assert cells[3].startswith(f"{gain:+.2f} [")
+    assert cells[4] == "+1.50"
+    assert cells[5].startswith(f"{gain - 1.5:+.2f} [")
+    low, high = ([float(x) for x in cell.split("[")[1].rstrip("]").split(",")] for cell in (cells[3], cells[5]))
+    assert [x - 1.5 for x in low] == pytest.approx(high, abs=0.011)
+    assert cells[7] == "40.00"
+    assert cells[9:11] == ["-", "-"]  # the paper has no BF for the baseline
+    rows = text.split("Published: Table 0.")[1].splitlines()
+    assert [row.split(" | ")[0] for row in rows if row.startswith("| ")][2:5] == ["| base", "| better", "| elsewhere"]
+    assert cells_of(text, "Published: Table 0.", "elsewhere")[:6] == ["-", "-", "71.00", "-", "+1.00", "-"]
+    assert "Published only, not trained here: elsewhere." in text
+    assert "- A note." in text
+
+    assert cells_of(text.split("## test")[1], "IoU of each class", "b")[1] == "55.5"
+    ious = [scores[seed]["test"]["IoU-b"] for seed in scores]
+    assert cells_of(text.split("## test")[1], "IoU of each class", "b")[0].startswith(f"{np.mean(ious):.2f} ± ")
+    assert cells_of(text.split("## test")[1], "IoU of each class", "mean")[1] == "60.00"
+    assert "base, paper" not in text.split("## test")[0]
+    assert write_results(grid, tmp_path, tmp_path, "abc")[1].read_text() == text
 
 
 def test_differences_to_controls_and_scores_that_a_record_lacks(grid, tmp_path):
     records = {
         method: write_run(tmp_path, method, 1, shift) for method, shift in (("base", 3), ("better", 1), ("worse", 4))
     }
-    text = write_results(grid, tmp_path, "abc")[1].read_text()
+    text = write_results(grid, tmp_path, tmp_path, "abc")[1].read_text()
     to_control = text.split("## test")[1].split("Difference to worse")[1].split("Difference to")[0]
     header = to_control.split("|")[1:20]
     column = [cell.strip() for cell in header].index("BF-micro@3px")
@@ -132,20 +162,47 @@ def test_differences_to_controls_and_scores_that_a_record_lacks(grid, tmp_path):
             for name in [name for name in scores if name.startswith(("BF-micro", "BF-any"))]:
                 del scores[name]
         file.write_text(json.dumps(record))
-    assert write_results(grid, tmp_path, "abc")[1].read_text() == text
+    assert write_results(grid, tmp_path, tmp_path, "abc")[1].read_text() == text
 
     for file in tmp_path.rglob("image_counts.npz"):  # nor did that version count contours of any class
         with np.load(file) as counts:
             kept = {name: counts[name] for name in counts.files if not name.endswith("_any")}
         np.savez(file, **kept)
-    older = write_results(grid, tmp_path, "abc")[1].read_text()
+    older = write_results(grid, tmp_path, tmp_path, "abc")[1].read_text()
     assert older != text and len(older.splitlines()) == len(text.splitlines()) and "nan" not in older
+
+
+def test_curves_of_grids_in_one_picture(grid, tmp_path, monkeypatch):
+    """`tools/plot_boundary_curves.py --grids`: a row for each data set, the mean over seeds of each method."""
+    scores = {seed: write_run(tmp_path / "runs", "better", seed, 1) for seed in (1, 2)}
+    write_run(tmp_path / "runs", "base", 1, 3)
+    path = tmp_path / "grid.yaml"
+    path.write_text(path.read_text() + f"runs: {tmp_path / 'runs'}\n")
+    spec = importlib.util.spec_from_file_location("plot_boundary_curves", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    rows = tool.read_grids([path])
+    assert {row: [record["name"] for record in records] for row, records in rows.items()} == {
+        "some_val": ["base", "better"],
+        "some_test": ["base", "better"],
+    }
+    record = rows["some_test"][1]
+    assert record["widths"] == [1, 3]
+    expected = np.mean([scores[seed]["test"]["Trimap-mIoU@3px"] for seed in (1, 2)])
+    assert record["Trimap-mIoU"][1] == pytest.approx(expected)
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--grids", str(path), "--output", str(tmp_path / "curves.png")])
+    tool.main()
+    height, width = cv2.imread(str(tmp_path / "curves.png")).shape[:2]
+    assert 0.7 < height / width < 0.9  # two rows of two panels
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--output", str(tmp_path / "curves.png")])
+    with pytest.raises(SystemExit):
+        tool.main()
 
 
 def test_nothing_finished_and_broken_records_are_refused(grid, tmp_path):
     with pytest.raises(ValueError, match="no finished run"):
-        write_results(grid, tmp_path, "abc")
+        write_results(grid, tmp_path, tmp_path, "abc")
     (tmp_path / "base" / "seed_1").mkdir(parents=True)
     (tmp_path / "base" / "seed_1" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json: not JSON"):
-        write_results(grid, tmp_path, "abc")
+        write_results(grid, tmp_path, tmp_path, "abc")

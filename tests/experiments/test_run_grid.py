@@ -4,10 +4,12 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 
 from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shapes import write_shapes
-from epl_d2.experiments.launch import lock_folder
+from epl_d2.experiments.launch import lock_folder, run_all
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "run_grid.py"
@@ -139,19 +141,61 @@ def test_two_grids_in_one_folder_are_refused(tmp_path):
         assert json.loads((tmp_path / "grid.lock").read_text())["grid"] == "second"
 
 
-def test_dry_run_lists_the_runs_without_data(tmp_path, monkeypatch, capsys):
-    (tmp_path / "tiny.yaml").write_text(GRID.replace("shapes_sem_seg_val", "camvid_sem_seg_val"))
-    assert run_here(monkeypatch, tmp_path / "tiny.yaml", tmp_path / "out", "--dry-run") == 0
+@pytest.fixture
+def without_data(tmp_path):
+    """The grid on data that are not there, which a dry run does not mind."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(GRID.replace("shapes_sem_seg_val", "camvid_sem_seg_val"))
+    return path
+
+
+def test_dry_run_lists_the_runs_and_their_cost_without_data(without_data, tmp_path, monkeypatch, capsys):
+    assert run_here(monkeypatch, without_data, tmp_path / "out", "--dry-run", "--tflops", "0.001") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "4 runs, 16 iterations"
+    assert lines[-1] == "4 runs, 4 of them to start, 16 iterations"
+    hours = [float(line.split()[1]) for line in lines[:4]]
+    assert min(hours) > 0 and len(set(hours)) == 1  # EPL is not counted
+    total = float(re.match(r"estimate: ([0-9.]+) GPU hours at 0.001 TFLOP/s", lines[-2])[1])
+    assert total == pytest.approx(sum(hours), abs=0.03)
     assert "MODEL.EPL.ENABLED True" in lines[1]
     assert not (tmp_path / "out").exists()
-    arguments = (tmp_path / "tiny.yaml", tmp_path / "out", "--dry-run", "--methods")
-    assert run_here(monkeypatch, *arguments, "epl") == 0
+
+    (tmp_path / "out" / "epl" / "seed_1").mkdir(parents=True)
+    record = {"method": "epl", "seed": 1, "metrics": {}, "commits": []}
+    (tmp_path / "out" / "epl" / "seed_1" / "run.json").write_text(json.dumps(record))
+    assert run_here(monkeypatch, without_data, tmp_path / "out", "--dry-run", "--tflops", "0.001") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "2 runs, 8 iterations" and all("EPL.ENABLED True" in line for line in lines[:-1])
-    assert run_here(monkeypatch, *arguments, "elp") == 1
-    assert "tiny.yaml has no elp; it has cross_entropy, epl" in capsys.readouterr().err
+    assert lines[-1] == "4 runs, 3 of them to start, 12 iterations"
+    assert lines[1].split()[1] == "finished"
+
+    budget = 2.5 * hours[0]
+    arguments = (without_data, tmp_path / "out", "--dry-run", "--tflops", "0.001", "--gpu-hours", f"{budget}")
+    assert run_here(monkeypatch, *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 of 3 runs are estimated to fit into ")
+    assert lines[-1] == "3 runs, 2 of them to start, 8 iterations"
+    assert [re.search(r"out/(\w+/seed_\d)", line)[1] for line in lines[1:4]] == [
+        *("cross_entropy/seed_1", "epl/seed_1", "cross_entropy/seed_2"),
+    ]
+
+
+def test_methods_and_seeds_can_be_chosen(without_data, tmp_path, monkeypatch, capsys):
+    arguments = (without_data, tmp_path / "out", "--dry-run", "--seeds", "2", "--methods")
+    assert run_here(monkeypatch, *arguments, "cross*") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "1 runs, 1 of them to start, 4 iterations"
+    assert "SEED 2" in lines[0] and "cross_entropy" in lines[0]
+    assert run_here(monkeypatch, *arguments, "cross_entropy", "lovasz*") == 1
+    assert "tiny.yaml has no lovasz*; it has cross_entropy, epl" in capsys.readouterr().err
+    assert run_here(monkeypatch, without_data, tmp_path / "out", "--dry-run", "--seeds", "1", "7") == 1
+    assert "tiny.yaml has no [7]; it has [1, 2]" in capsys.readouterr().err
+
+
+def test_no_run_starts_when_the_time_is_used_up(tmp_path):
+    run = types.SimpleNamespace(name="a", folder=str(tmp_path / "a"), max_iter=1, iteration=0, gpus=1)
+    lines = []
+    assert run_all([run], tmp_path / "submitit", 1, end=time.monotonic(), say=lines.append) == {}
+    assert lines[-1] == "the time is used up: 1 runs are not started; the same command goes on with them"
 
 
 def test_mistakes_are_told_and_exit_with_1(tmp_path, monkeypatch, capsys):

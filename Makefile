@@ -1,6 +1,7 @@
 # make demo     install into .venv, train and evaluate a small model with EPL, show results and pictures
 # make test     install into .venv, run the whole test suite
 # make mutation break the lines that join the parts, one at a time, and show that a test notices
+# make fuzz     20,000 drawn inputs for the losses
 # make lint     ruff
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
@@ -15,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test mutation lint clean FORCE
+.PHONY: install demo test mutation fuzz lint clean FORCE
 
 install: $(INSTALLED)
 
@@ -33,6 +34,9 @@ test: $(INSTALLED)
 
 mutation: $(INSTALLED)
 	$(BIN)/python -W ignore tests/mutation/run.py
+
+fuzz: $(INSTALLED)
+	FUZZ_DRAWS=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 tests/losses/test_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from epl_d2.contours import signed_distance
-from epl_d2.losses import boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
+from epl_d2.losses import EPLLoss, boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
 
 # (N, K, H, W) and how many classes occur in the labels of an image.
 SHAPES = {
@@ -61,20 +61,28 @@ def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter
     cached = signed_distances(labels, logits.shape[1])
     options = {"kernel_size": kernel_size, "splitter": splitter}
 
-    def both(x: Tensor, y: Tensor) -> Tensor:
-        return point_loss(x, y, **options) + line_loss(x, y, **options)
+    both = {"point_kernel_size": kernel_size, "line_kernel_size": kernel_size, "splitter": splitter}
+    epl, excluding = (
+        EPLLoss(point_weight=1, line_weight=1, formulation="contour", ignore_mode=mode, **both)
+        for mode in ("nearest", "exclude")
+    )
 
     return {
         "cross entropy": lambda x, y: F.cross_entropy(x, y, ignore_index=255),
-        "generalised dice": generalized_dice_loss,
+        "generalized dice": generalized_dice_loss,
         "boundary (Kervadec), maps given": lambda x, y: boundary_loss(x, y, cached),
         "boundary (Kervadec), maps computed": lambda x, y: boundary_loss(x, y, signed_distances(y, x.shape[1])),
         "Lovász-Softmax": lovasz_softmax_loss,
         "EPL point": lambda x, y: point_loss(x, y, **options),
         "EPL point, L1": lambda x, y: point_loss(x, y, norm="l1", **options),
-        "EPL line, official": lambda x, y: line_loss(x, y, **options),
+        "EPL line, official": lambda x, y: line_loss(x, y, formulation="official", **options),
         "EPL line, contour": lambda x, y: line_loss(x, y, formulation="contour", **options),
-        "EPL point and line": both,
+        "EPL line, contour, mu 2": lambda x, y: line_loss(x, y, formulation="contour", mu=2, **options),
+        "EPL point, then EPL line, contour": lambda x, y: (
+            point_loss(x, y, **options) + line_loss(x, y, formulation="contour", **options)
+        ),
+        "EPLLoss: point and line, contour": lambda x, y: sum(epl(x, y).values()),
+        "EPLLoss, ignored pixels excluded": lambda x, y: sum(excluding(x, y).values()),
     }
 
 

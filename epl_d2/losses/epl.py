@@ -101,7 +101,7 @@ class EPLLoss(nn.Module):
             connected to the logits.
         """
         scale = self.schedule(iteration)
-        zero = logits.flatten()[:0].float().sum()
+        zero = logits.flatten()[:0].sum(dtype=torch.promote_types(logits.dtype, torch.float32))
         losses = {"loss_epl_point": zero, "loss_epl_line": zero}
         weights = {"loss_epl_point": scale * self.point_weight, "loss_epl_line": scale * self.line_weight}
         terms = {"loss_epl_point": self.point, "loss_epl_line": self.line}

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "quiet_detectron2": {"detectron2", "fvcore"},
     "files": set(),
     "compilation": {"numba"},
-    "contours": {"cv2"},
+    "contours": {"compilation", "cv2"},
     "losses": {"compilation", "files", "torch"},
     "config": {"losses", "registration", "detectron2"},
     "data": {"config", "contours", "files", "cv2", "detectron2", "fvcore", "torch"},

@@ -89,7 +89,7 @@ def test_the_weights_of_the_papers_text_are_for_other_data(name):
 def test_boundary_scores_suit_the_labels(name):
     boundary = read(name).TEST.BOUNDARY
     expected = ("nearest", "void") if name.startswith("VOC2012/") else ("ignore", "label-change")
-    assert (boundary.IGNORE_MODE, boundary.TRIMAP) == expected
+    assert expected == (boundary.IGNORE_MODE, boundary.TRIMAP)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "engine": {
         *("checkpoint", "config", "data", "evaluation", "files", "modeling", "visualization", "detectron2", "torch"),
     },
-    "analysis": {"contours", "data", "detectron2", "fvcore", "torch"},
+    "analysis": {"contours", "data", "evaluation", "detectron2", "fvcore", "torch"},
     "inference": {"checkpoint", "data", "engine", "files", "modeling", "visualization", "cv2", "detectron2", "torch"},
     "export": {"files", "modeling", "torch"},
     "experiments": {"analysis", "config", "data", "evaluation", "files", "modeling", "detectron2", "torch"},

@@ -270,8 +270,11 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.BOUNDARY.WIDTHS = list(range(1, 21))
     # Widths that appear among the printed results; a subset of WIDTHS.
     cfg.TEST.BOUNDARY.REPORT_WIDTHS = [1, 3, 5, 9]
-    # "ignore": boundary pixels beside ignored pixels do not count. "zero": the habit of GSCNN's evaluation.
+    # "ignore": boundary pixels beside ignored pixels do not count. "nearest": an ignored pixel of the target has the
+    # label of its nearest valid one, so that contours lie in the middle of VOC's rims. "zero": the habit of GSCNN.
     cfg.TEST.BOUNDARY.IGNORE_MODE = "ignore"
+    # With "nearest": pixels farther than this from every valid one stay ignored.
+    cfg.TEST.BOUNDARY.IGNORE_DISTANCE = 5
     # "label-change": band around every change of label. "void": band around VOC's void contours.
     cfg.TEST.BOUNDARY.TRIMAP = "label-change"
     # Keep the predictions of every evaluation as label-id PNGs below OUTPUT_DIR/inference.

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "quiet_detectron2": {"detectron2", "fvcore"},
     "files": set(),
     "compilation": {"numba"},
-    "contours": {"cv2"},
+    "contours": {"compilation", "cv2"},
     "losses": {"compilation", "files", "torch"},
     "config": {"losses", "registration", "detectron2"},
     "data": {"config", "contours", "files", "cv2", "detectron2", "fvcore", "torch"},
@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "engine": {
         *("checkpoint", "config", "data", "evaluation", "files", "modeling", "visualization", "detectron2", "torch"),
     },
-    "analysis": {"contours", "data", "detectron2", "fvcore", "torch"},
+    "analysis": {"contours", "data", "evaluation", "detectron2", "fvcore", "torch"},
     "inference": {"checkpoint", "data", "engine", "files", "modeling", "visualization", "cv2", "detectron2", "torch"},
     "export": {"files", "modeling", "torch"},
     "experiments": {"analysis", "config", "data", "evaluation", "files", "modeling", "detectron2", "torch"},

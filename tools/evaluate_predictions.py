@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from epl_d2.contours.nearest import MAX_DISTANCE
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
 from epl_d2.data.label_io import make_label_map
 from epl_d2.evaluation import BoundaryStatistics
@@ -33,6 +34,7 @@ from epl_d2.evaluation.report import (
     comparison_table,
     curves_record,
     format_table,
+    missing_contours,
     write_comparison,
     write_report,
 )
@@ -55,8 +57,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--widths", default="1-20", help="pixel widths of the curves (default: %(default)s)")
     parser.add_argument("--report-widths", default="1,3,5,9", help="those in the tables (default: %(default)s)")
-    parser.add_argument("--ignore-mode", choices=IGNORE_MODES, default=IGNORE_MODES[0], help="default: %(default)s")
-    parser.add_argument("--trimap", choices=TRIMAPS, default=TRIMAPS[0], help="default: %(default)s")
+    parser.add_argument("--ignore-mode", choices=IGNORE_MODES, help="default: nearest for voc_2012, else ignore")
+    parser.add_argument(
+        "--ignore-distance", type=int, default=MAX_DISTANCE, help="for nearest, in pixels (default: %(default)s)"
+    )
+    parser.add_argument("--trimap", choices=TRIMAPS, help="default: void for voc_2012, else label-change")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write curves, tables and a plot there")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes (default: one a core)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files, count and list them")
@@ -67,6 +72,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error("--encoding label-id is for --dataset cityscapes")
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    rims = options.dataset is not None and DATASETS[options.dataset].ignored_rims
+    options.ignore_mode = options.ignore_mode or ("nearest" if rims else "ignore")
+    options.trimap = options.trimap or ("void" if rims else "label-change")
     return options
 
 
@@ -125,7 +133,8 @@ def evaluate_folder(
     if options.ignore_value is not None:
         ignore_value = options.ignore_value
     widths = parse_widths(options.widths)
-    empty = BoundaryStatistics(num_classes, widths, ignore_value, options.ignore_mode, options.trimap)
+    settings = options.ignore_mode, options.trimap, options.ignore_distance
+    empty = BoundaryStatistics(num_classes, widths, ignore_value, *settings)
     start = time.monotonic()
     statistics, bad = count_pairs(
         pairs,
@@ -142,14 +151,17 @@ def run(options: argparse.Namespace) -> None:
     report_widths = check_report_widths(parse_widths(options.report_widths), parse_widths(options.widths))
     targets = find_targets(target_folder, options.dataset == "cityscapes")
     names = wanted_names(list(targets), options.list)
+    mode = options.ignore_mode + (f" (up to {options.ignore_distance} px)" if options.ignore_mode == "nearest" else "")
     records = []
     for folder, name in zip(folders, distinct_names(folders), strict=True):
         statistics, left_out = evaluate_folder(folder, name, targets, names, options)
         known = DATASETS[options.dataset].classes if options.dataset else map(str, range(statistics.num_classes))
         record = {**curves_record(statistics, list(known), name), "left_out": left_out}
         records.append(record)
-        print(f"\n{name}: {statistics.num_images} images, percent")
+        print(f"\n{name}: {statistics.num_images} images, ignored pixels {mode}, trimap {options.trimap}; percent")
         print(format_table(class_table(record, report_widths)))
+        if warning := missing_contours(statistics):
+            print(f"warning: {name}: {warning}", file=sys.stderr)
         if left_out:
             print(f"{len(left_out)} of {len(names)} images left out:", *left_out, sep="\n  ")
         if options.output is not None:

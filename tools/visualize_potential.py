@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from epl_d2.contours import contour_line
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image
 from epl_d2.data.shapes import render_scene
+from epl_d2.losses.arguments import IGNORE_MODES
+from epl_d2.losses.defaults import IGNORE_MODE
 from epl_d2.visualization import write_png
 from epl_d2.visualization.ground_truth import read_ground_truth
 from epl_d2.visualization.potential import potential_sheet
+from epl_d2.visualization.training import longest_contour
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -51,6 +53,7 @@ def main() -> int:
             splitter=args.splitter or (cfg.MODEL.EPL.SPLITTER if cfg else "A"),
             convolution=args.convolution or (cfg.MODEL.EPL.CONVOLUTION if cfg else "anisotropic"),
             padding=args.padding,
+            ignore_mode=args.ignore_mode or (cfg.MODEL.EPL.IGNORE_MODE if cfg else IGNORE_MODE),
             palette=dataset.palette,
             classes=dataset.classes,
             probabilities=predict(cfg, image) if cfg else None,
@@ -83,6 +86,9 @@ def parse_arguments() -> argparse.Namespace:
         "--convolution", choices=("anisotropic", "standard"), help="default: the config's, or anisotropic"
     )
     parser.add_argument("--padding", choices=("replicate", "zero"), default="replicate")
+    parser.add_argument(
+        "--ignore-mode", choices=IGNORE_MODES, help=f"at ignored pixels; default: the config's, or {IGNORE_MODE}"
+    )
     parser.add_argument("--window", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="part to show, in pixels")
     parser.add_argument("--zoom-width", type=int, default=96, help="width of the window chosen without --window")
     parser.add_argument("--output", required=True, help="PNG file to write")
@@ -152,8 +158,7 @@ def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, s
     """The id of a class given by name or number; by default that of the longest contour in `labels`."""
     count = len(dataset.classes)
     if name is None:
-        lengths = np.bincount(labels[contour_line(labels, ignore_value=dataset.ignore_value)], minlength=count)
-        return int(lengths[:count].argmax())
+        return longest_contour(labels, count, dataset.ignore_value)
     if name in dataset.classes:
         class_id = dataset.classes.index(name)
     elif name.isdecimal() and int(name) < count:

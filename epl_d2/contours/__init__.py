@@ -7,7 +7,8 @@ Pure NumPy and OpenCV. There are two rules, because there are two uses:
 - The *sides* of a contour (`contour_sides`) are the pixels next to it: those with a 4-neighbor of another class.
   Distances to a contour start from them.
 
-Ignored pixels make neither. Beside them stand the edge maps of GSCNN (`edges`), which follow its reference.
+Ignored pixels make neither, unless they are filled first (`nearest`, a compiled kernel). Beside them stand the edge
+maps of GSCNN (`edges`), which follow its reference.
 """
 
 from .distances import contour_distance, distance_to, signed_distance, within

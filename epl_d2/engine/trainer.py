@@ -196,6 +196,7 @@ class Trainer(DefaultTrainer):
             report_widths=cfg.TEST.BOUNDARY.REPORT_WIDTHS,
             ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,
             trimap=cfg.TEST.BOUNDARY.TRIMAP,
+            ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,
             save_predictions=cfg.TEST.SAVE_PREDICTIONS,
             save_image_counts=cfg.TEST.SAVE_IMAGE_COUNTS,
             class_offsets=_class_offsets(cfg, dataset_name),

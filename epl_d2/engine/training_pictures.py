@@ -46,6 +46,7 @@ class TrainingPictures(HookBase):
             "kernel_size": epl.POINT.KERNEL_SIZE,
             "splitter": epl.SPLITTER,
             "convolution": epl.CONVOLUTION,
+            "ignore_mode": epl.IGNORE_MODE,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
         self._hooks: list[Any] = []

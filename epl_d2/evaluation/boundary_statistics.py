@@ -14,12 +14,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ..contours.nearest import MAX_DISTANCE, nearest_valid_pixels
 from .boundary_iou import count_boundary_bands
 from .confusion import confusion_scores, count_confusion, iou_from_counts, mean_of_defined
 from .contours import match_contours
 from .trimap import count_trimap
 
-IGNORE_MODES = ("ignore", "zero")
+IGNORE_MODES = ("ignore", "nearest", "zero")
 TRIMAPS = ("label-change", "void")
 DEFAULT_WIDTHS = tuple(range(1, 21))
 
@@ -58,17 +59,20 @@ class BoundaryStatistics:
         ignore_value: int = 255,
         ignore_mode: str = "ignore",
         trimap: str = "label-change",
+        ignore_distance: int = MAX_DISTANCE,
     ) -> None:
         """
         Args:
             num_classes: K; class ids are 0..K-1.
             widths: pixel widths d, positive integers, in the order in which scores are wanted; by default 1 to 20.
             ignore_value: the target value that marks ignored pixels, no class id.
-            ignore_mode: ``"ignore"``: edges that touch ignored pixels are no contours. ``"zero"``: both maps
-                are cleared where the target is ignored and edges of what remains are contours, as in the
-                boundary F of DAVIS and GSCNN; it adds edges that always match.
+            ignore_mode: ``"ignore"``: edges that touch ignored pixels are no contours. ``"nearest"``: for boundary F
+                and Boundary IoU, ignored pixels of the target near valid ones first take the label of the nearest, and
+                predictions count there. ``"zero"``: both maps are cleared where the target is ignored and edges of
+                what remains are contours, as in the boundary F of DAVIS and GSCNN; it adds edges that always match.
             trimap: ``"label-change"``: bands around the target's label changes. ``"void"``: bands around
                 ignored pixels, as PASCAL VOC's void rims are used.
+            ignore_distance: how near is near in ``"nearest"``, in pixels (Euclidean), at least 1.
 
         Raises:
             ValueError: an argument is none of these.
@@ -81,11 +85,15 @@ class BoundaryStatistics:
             raise ValueError(f"ignore_mode must be one of {IGNORE_MODES}, got {ignore_mode!r}")
         if trimap not in TRIMAPS:
             raise ValueError(f"trimap must be one of {TRIMAPS}, got {trimap!r}")
+        whole = isinstance(ignore_distance, (int, np.integer)) and not isinstance(ignore_distance, bool)
+        if not whole or ignore_distance < 1:
+            raise ValueError(f"ignore_distance must be a positive integer (pixels), got {ignore_distance!r}")
         self.num_classes = num_classes
         self.widths = check_widths(widths)
         self.ignore_value = ignore_value
         self.ignore_mode = ignore_mode
         self.trimap = trimap
+        self.ignore_distance = int(ignore_distance)
         # Beside the classes there must be room for "ignored" and for "no class at all".
         self._dtype = np.dtype(np.uint8 if num_classes <= 254 else np.uint16)
         self._void = int(np.iinfo(self._dtype).max)
@@ -98,6 +106,7 @@ class BoundaryStatistics:
             "contour_matched": np.zeros((2, *bands), np.int64),
             "contour_totals_any": np.zeros(2, np.int64),
             "contour_matched_any": np.zeros((2, self._widths.size), np.int64),
+            "hidden_contours": np.zeros((), np.int64),
             "davis_sums": np.zeros(bands, np.int64),
             "trimap": np.zeros((3, *bands), np.int64),
             "boundary_bands": np.zeros((3, *bands), np.int64),
@@ -114,8 +123,9 @@ class BoundaryStatistics:
 
         ``images`` [], ``confusion`` [K,K] (rows are the target), ``contour_totals`` [2,K] and
         ``contour_matched`` [2,K,E] (prediction, target), ``contour_totals_any`` [2] and ``contour_matched_any`` [2,E]
-        (whatever the class), ``davis_sums`` [K,E] (F of each image, in units of
-        2**-40), ``trimap`` [3,K,E] and ``boundary_bands`` [3,K,E] (shared, target, predicted pixels).
+        (whatever the class), ``hidden_contours`` [] (contour pixels that the edges of ignored areas would add to those
+        of the target), ``davis_sums`` [K,E] (F of each image, in units of 2**-40), ``trimap`` [3,K,E] and
+        ``boundary_bands`` [3,K,E] (shared, target, predicted pixels).
         """
         return {name: values.copy() for name, values in self._counts.items()}
 
@@ -127,7 +137,8 @@ class BoundaryStatistics:
         """Count one pair of label maps, or a batch of pairs.
 
         Args:
-            prediction: [H,W] or [N,H,W] integers 0..K-1; where the target is ignored, anything.
+            prediction: [H,W] or [N,H,W] integers 0..K-1; where the target is ignored, anything (with ``"nearest"``:
+                where it stays ignored).
             target: of the same shape, integers 0..K-1 or ``ignore_value``.
 
         Raises:
@@ -193,7 +204,7 @@ class BoundaryStatistics:
         }
 
     def _settings(self) -> dict[str, object]:
-        names = ("num_classes", "widths", "ignore_value", "ignore_mode", "trimap")
+        names = ("num_classes", "widths", "ignore_value", "ignore_mode", "trimap", "ignore_distance")
         return {name: getattr(self, name) for name in names}
 
     def _add(self, counts: dict[str, np.ndarray]) -> None:
@@ -208,10 +219,14 @@ class BoundaryStatistics:
         confusion = np.zeros((self.num_classes, self.num_classes), np.int64)
         if not count_confusion(guess, truth, self._void, masked, confusion):
             raise ValueError(self._describe_bad_id(prediction, target))
-        present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+        occurring = confusion.sum(axis=0) + confusion.sum(axis=1)
+        trimap = count_trimap(masked, truth, self.num_classes, self._widths, self._void, self.trimap)
+        if self.ignore_mode == "nearest":
+            truth = truth.copy()
+            occurring += self._fill(guess, truth, masked)
         common = (masked, truth, self.num_classes, self._widths, self._void)
         zero = self.ignore_mode == "zero"
-        totals, matched = match_contours(*common, zero)  # the last row is that of contours of any class
+        totals, matched, hidden = match_contours(*common, zero)  # the last row is that of contours of any class
         f = np.nan_to_num(f_measure(totals[:, :-1], matched[:, :-1]), nan=1.0)
         return {
             "images": np.ones((), np.int64),
@@ -220,10 +235,27 @@ class BoundaryStatistics:
             "contour_matched": matched[:, :-1],
             "contour_totals_any": totals[:, -1],
             "contour_matched_any": matched[:, -1],
+            "hidden_contours": hidden[1],
             "davis_sums": np.rint(f * _F_UNIT).astype(np.int64),
-            "trimap": count_trimap(*common, self.trimap),
-            "boundary_bands": count_boundary_bands(*common, present, zero),
+            "trimap": trimap,
+            "boundary_bands": count_boundary_bands(*common, np.flatnonzero(occurring), zero),
         }
+
+    def _fill(self, prediction: np.ndarray, target: np.ndarray, masked: np.ndarray) -> np.ndarray:
+        """Give ignored pixels near valid ones the nearest label in ``target``, the predicted one in ``masked``.
+
+        Returns how often each class [K] is predicted there.
+        """
+        pixels, sources = nearest_valid_pixels(target != self._void, self.ignore_distance)
+        guesses = prediction.reshape(-1)[pixels]
+        if pixels.size and guesses.max() >= self.num_classes:
+            raise ValueError(
+                "prediction holds ids outside the classes on ignored pixels, where ignore_mode 'nearest' counts it: "
+                f"use 'ignore', or predictions without ignored pixels; ids may be 0..{self.num_classes - 1}"
+            )
+        target.reshape(-1)[pixels] = target.reshape(-1)[sources]
+        masked.reshape(-1)[pixels] = guesses
+        return np.bincount(guesses, minlength=self.num_classes)
 
     def _canonical(self, labels: np.ndarray, void: int) -> np.ndarray:
         """``labels`` as contiguous ids of the counting dtype, ``void`` mapped to its largest value.

@@ -43,6 +43,8 @@ _NEAREST = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 
 def _find_contours(labels, void, void_makes_contours, differs, eight, positions, totals):  # pragma: no cover - compiled
     """Write the flat indices of contour pixels to ``positions``, count them per class; returns how many.
 
+    Those left out because of ``void``, which is no class, are counted in its entry of ``totals`` [void+1].
+
     ``differs`` is scratch for a row, a byte a pixel and zero at its end; ``eight`` is the same memory, 8
     bytes a word.
     """
@@ -62,18 +64,18 @@ def _find_contours(labels, void, void_makes_contours, differs, eight, positions,
                     continue
                 east = min(x + 1, width - 1)
                 a, b, c, d = row[x], row[east], below[x], below[east]
-                if not void_makes_contours and (a == void or b == void or c == void or d == void):
-                    continue
-                positions[found] = y * width + x
-                found += 1
+                left_out = not void_makes_contours and (a == void or b == void or c == void or d == void)
+                if not left_out:
+                    positions[found] = y * width + x
+                    found += 1
                 if a != void:
-                    totals[a] += 1
+                    totals[void if left_out else a] += 1
                 if b != void and b != a:
-                    totals[b] += 1
+                    totals[void if left_out else b] += 1
                 if c != void and c != a and c != b:
-                    totals[c] += 1
+                    totals[void if left_out else c] += 1
                 if d != void and d != a and d != b and d != c:
-                    totals[d] += 1
+                    totals[void if left_out else d] += 1
     return found
 
 
@@ -271,7 +273,7 @@ def match_contours(
     widths: np.ndarray,
     void: int,
     void_makes_contours: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count the contour pixels of both maps and those that the other map's contour of the same class matches.
 
     The last row, K, does not ask for the class: the pixels that are on the contour of some class, and those of them
@@ -287,7 +289,8 @@ def match_contours(
             pixel whose 2 x 2 block holds ``void`` is no contour pixel at all.
 
     Returns:
-        totals [2,K+1] and matched [2,K+1,D] int64; index 0 is the prediction, 1 the target.
+        totals [2,K+1], matched [2,K+1,D] and hidden [2], int64; index 0 is the prediction, 1 the target. Hidden are
+        the contour pixels, of all classes together, that the edges of ``void`` would add.
     """
     totals = np.zeros((2, void + 1), np.int64)
     positions = []
@@ -297,7 +300,7 @@ def match_contours(
         found = _find_contours(labels, void, void_makes_contours, differs, differs.view(np.uint64), buffer, total)
         positions.append(buffer[:found])
     matched = np.zeros((2, num_classes + 1, widths.size), np.int64)
-    shared = np.flatnonzero((totals > 0).all(axis=0))
+    shared = np.flatnonzero((totals[:, :num_classes] > 0).all(axis=0))
     for first in range(0, shared.size, _CLASSES_AT_ONCE):
         classes = shared[first : first + _CLASSES_AT_ONCE]
         plane_of_class = np.full(void + 1, -1, np.int64)
@@ -318,4 +321,4 @@ def match_contours(
         for side in (0, 1):
             many = totals[side, num_classes] > _MANY * target.size
             matched[side, num_classes] = _match_plane(planes[side], planes[1 - side], target.shape[1], widths, many)
-    return totals[:, : num_classes + 1], matched
+    return totals[:, : num_classes + 1], matched, totals[:, void]

@@ -17,12 +17,21 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from epl_d2.contours.nearest import MAX_DISTANCE
 from epl_d2.data.label_io import read_label
 from epl_d2.files import usable_cores, write_whole
 
 from .boundary_statistics import DEFAULT_WIDTHS, BoundaryStatistics
 from .image_counts import IMAGE_COUNTS_FILE, write_image_counts
-from .report import check_report_widths, class_table, curves_record, flat_scores, format_table, write_report
+from .report import (
+    check_report_widths,
+    class_table,
+    curves_record,
+    flat_scores,
+    format_table,
+    missing_contours,
+    write_report,
+)
 
 _WAITING_PER_WORKER = 2  # label maps in memory: this many for each worker thread, whatever the number of images
 
@@ -45,6 +54,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         report_widths: Iterable[int] = (1, 3, 5, 9),
         ignore_mode: str = "ignore",
         trimap: str = "label-change",
+        ignore_distance: int = MAX_DISTANCE,
         num_workers: int | None = None,
         save_predictions: bool = False,
         save_image_counts: bool = False,
@@ -59,7 +69,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             num_classes, ignore_value: instead of those of the metadata.
             widths: pixel widths of the curves.
             report_widths: those of them that are among the results.
-            ignore_mode, trimap: as in :class:`BoundaryStatistics`.
+            ignore_mode, trimap, ignore_distance: as in :class:`BoundaryStatistics`.
             num_workers: threads that count; by default one for each core of this process, at most 4.
             save_predictions: write the predicted ids to ``output_dir/predictions``, as PNGs named like the images; for
                 Cityscapes also the label ids to ``output_dir/submission``. Images without a label are then only saved.
@@ -96,7 +106,9 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._probabilities = probabilities
         self._save_predictions = save_predictions
         self._save_image_counts = save_image_counts
-        self._statistics = BoundaryStatistics(len(self._class_names), widths, ignore_value, ignore_mode, trimap)
+        self._statistics = BoundaryStatistics(
+            len(self._class_names), widths, ignore_value, ignore_mode, trimap, ignore_distance
+        )
         self._report_widths = check_report_widths(report_widths, self._statistics.widths)
         self._num_workers = num_workers or min(4, max(1, usable_cores() // comm.get_local_size()))
         self._records: dict[str, dict[str, Any]] | None = None
@@ -164,6 +176,8 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
                 self._image_counts.update(image_counts)
         if self._statistics.num_images == 0:
             self._logger.warning("no image of %s was evaluated: all scores are NaN", self._dataset_name)
+        elif warning := missing_contours(self._statistics):
+            self._logger.warning("%s: %s", self._dataset_name, warning)
         record = curves_record(self._statistics, self._class_names, self._dataset_name)
         table = format_table(class_table(record, self._report_widths))
         self._logger.info("%s, %d images, percent:\n%s", self._dataset_name, self._statistics.num_images, table)

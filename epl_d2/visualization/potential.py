@@ -13,8 +13,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from epl_d2.contours import BoundaryErrors
+from epl_d2.losses.defaults import IGNORE_MODE
 from epl_d2.losses.formulas import predicted_region
 from epl_d2.losses.potential import directions_of, potential_field
+from epl_d2.losses.target import make_target
 
 from .draw import (
     EXTRA_COLOR,
@@ -25,7 +27,19 @@ from .draw import (
     legend,
     paint_errors,
 )
-from .sheet import Color, Panel, color_bar, grid, page, panel_scale, scaled, swatches
+from .sheet import (
+    HATCH_ON_DARK,
+    Color,
+    Panel,
+    color_bar,
+    grid,
+    hatched,
+    page,
+    panel_scale,
+    scaled,
+    scaled_mask,
+    swatches,
+)
 from .window import Window, densest_window, framed_window
 
 OUTSIDE_COLOR: Color = (236, 236, 236)
@@ -43,9 +57,41 @@ ARROWS = {
 PER_ROW = 4
 
 
+def seen_fields(
+    labels: np.ndarray,
+    class_id: int,
+    probability: np.ndarray | None = None,
+    *,
+    kernel_size: int,
+    ignore_mode: str = IGNORE_MODE,
+    ignore_value: int = 255,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Mask and probability of a class as the rays of the losses see them, and where the losses count.
+
+    Args:
+        labels: ground truth [H, W].
+        class_id: the class.
+        probability: of the class [H, W], predicted.
+        kernel_size: its rays bound how far pixels are filled.
+        ignore_mode: what is seen at ignored pixels, as in `epl_d2.losses.EPLLoss`.
+        ignore_value: label of ignored pixels.
+
+    Returns:
+        float32 [H, W] each, None without a probability, and boolean [H, W]: the pixels that are in means and ranks.
+    """
+    target = make_target(torch.from_numpy(labels.astype(np.int64))[None], ignore_value, ignore_mode, kernel_size // 2)
+    seen, position = target.seen[0], target.position[0] >= 0
+    mask = (seen == class_id).float().numpy()
+    if probability is None:
+        return mask, None, position.numpy()
+    field = torch.where(position, torch.from_numpy(probability).float(), 0)[None, None]
+    if target.fill is not None:
+        field = target.fill.gather(field)
+    return mask, torch.where(seen >= 0, field[0, 0], 0).numpy(), position.numpy()
+
+
 def class_energies(
     field: np.ndarray,
-    valid: np.ndarray,
     *,
     kernel_size: int,
     splitter: str = "A",
@@ -55,25 +101,24 @@ def class_energies(
     """Potential energies [S, H, W] of one class in every direction, in 0..r+1 with r = kernel_size // 2.
 
     Args:
-        field: the class's mask or probability [H, W].
-        valid: boolean [H, W]; an ignored pixel adds nothing to any ray.
+        field: the class's mask or probability [H, W], as `seen_fields` gives them.
         kernel_size, splitter, padding, convolution: as in `epl_d2.losses.potential_field`.
     """
-    masked = torch.from_numpy(np.where(valid, field, 0).astype(np.float32))
-    energies = potential_field(masked[None, None], kernel_size, splitter, padding, convolution)
+    fields = torch.from_numpy(field.astype(np.float32))[None, None]
+    energies = potential_field(fields, kernel_size, splitter, padding, convolution)
     return energies[0, :, 0].numpy()
 
 
-def compare_lines(target: np.ndarray, predicted: np.ndarray, valid: np.ndarray, radius: int) -> list[BoundaryErrors]:
+def compare_lines(target: np.ndarray, predicted: np.ndarray, position: np.ndarray, radius: int) -> list[BoundaryErrors]:
     """Line regions of a class, target against equal-count prediction, one entry for each direction.
 
     Args:
         target, predicted: energies [S, H, W].
-        valid: boolean [H, W]; other pixels are in no region.
+        position: boolean [H, W]; other pixels are in no region.
         radius: r; the lines of the target are where 1 <= E < r + 1.
     """
     energies = (torch.from_numpy(field)[None, :, None] for field in (target, predicted))
-    regions = predicted_region(*energies, torch.from_numpy(valid)[None, None], radius)
+    regions = predicted_region(*energies, torch.from_numpy(position)[None, None], radius)
     target_lines, predicted_lines = (region[0, :, 0].numpy() for region in regions)
     return [
         BoundaryErrors(matched=target & predicted, missed=target & ~predicted, extra=predicted & ~target)
@@ -107,6 +152,7 @@ def potential_sheet(
     window: tuple[int, int, int, int] | None = None,
     padding: str = "replicate",
     convolution: str = "anisotropic",
+    ignore_mode: str = IGNORE_MODE,
     ignore_value: int = 255,
     title: str = "",
     panel_width: int = 288,
@@ -117,7 +163,7 @@ def potential_sheet(
     With probabilities, each direction has three panels: the energies of the ground truth, those of the
     prediction, and both line regions on the dark image: white where they agree, orange where only the ground
     truth has a line, blue where only the (equal-count) prediction has one. The share of common line pixels
-    above them is that of the whole picture.
+    above them is that of the whole picture. Pixels that the losses do not count are hatched.
 
     Args:
         image: RGB uint8 [H, W, 3].
@@ -129,7 +175,8 @@ def potential_sheet(
         probabilities: predicted probabilities [K, H, W].
         window: (x, y, width, height) of the part that the fields show; by default the window of `zoom_width`
             pixels with the most line pixels. The fields are always computed on the whole picture.
-        ignore_value: label that takes no part.
+        ignore_mode: what rays see at ignored pixels, as in `epl_d2.losses.EPLLoss`.
+        ignore_value: label of ignored pixels.
         title: title of the sheet; by default it names the class, the kernel size and the splitter.
         panel_width: width in pixels to which a panel is brought (enlarged by whole factors only).
         zoom_width: width of the automatic window in pixels.
@@ -155,10 +202,17 @@ def potential_sheet(
         "convolution": convolution,
     }
     radius = kernel_size // 2
-    valid = labels != ignore_value
-    target = class_energies(labels == class_id, valid, **kernel)
-    predicted = target if probabilities is None else class_energies(probabilities[class_id], valid, **kernel)
-    lines = compare_lines(target, predicted, valid, radius)
+    mask, probability, position = seen_fields(
+        labels,
+        class_id,
+        None if probabilities is None else probabilities[class_id],
+        kernel_size=kernel_size,
+        ignore_mode=ignore_mode,
+        ignore_value=ignore_value,
+    )
+    target = class_energies(mask, **kernel)
+    predicted = target if probability is None else class_energies(probability, **kernel)
+    lines = compare_lines(target, predicted, position, radius)
     if window is None:
         view = densest_window(np.sum(lines, axis=(0, 1)), zoom_width)
     else:
@@ -167,8 +221,14 @@ def potential_sheet(
     factor = panel_scale((view.height, view.width), panel_width)
     width = max(1, round(view.width * factor))
 
+    uncounted = scaled_mask(view.cut(~position), factor)
+
     def zoomed(energies: np.ndarray) -> np.ndarray:
-        return scaled(paint_energies(view.cut(energies), radius), factor)
+        return hatched(scaled(paint_energies(view.cut(energies), radius), factor), uncounted)
+
+    def compared(line: BoundaryErrors) -> np.ndarray:
+        picture = paint_errors(view.cut(image), BoundaryErrors(*map(view.cut, line)), factor)
+        return hatched(picture, uncounted, HATCH_ON_DARK)
 
     name = classes[class_id]
     arrows = [ARROWS[step] for step in directions_of(splitter)] if convolution == "anisotropic" else [""]
@@ -192,10 +252,7 @@ def potential_sheet(
             (
                 Panel(f"ground truth, {name}  {arrow}", zoomed(target_energies)),
                 Panel(f"prediction, {name}  {arrow}", zoomed(predicted_energies)),
-                Panel(
-                    f"lines shared: {_share(line):.0%}",
-                    paint_errors(view.cut(image), BoundaryErrors(*map(view.cut, line)), factor),
-                ),
+                Panel(f"lines shared: {_share(line):.0%}", compared(line)),
             )
             for arrow, target_energies, predicted_energies, line in zip(arrows, target, predicted, lines, strict=True)
         ]
@@ -204,7 +261,7 @@ def potential_sheet(
     body = grid(rows)
     full_width = body.shape[1]
     levels = ["0 (outside)", *map(str, range(1, radius + 1)), f"{radius + 1} (inside)"]
-    notes = [color_bar(energy_colors(radius), levels, full_width, "energy")]
+    notes = [color_bar(energy_colors(radius), levels, full_width, "energy", "" if position.all() else "not counted")]
     if probabilities is not None:
         marks = [
             ("both", MATCHED_COLOR),

@@ -22,6 +22,10 @@ PAGE: Color = (255, 255, 255)
 INK: Color = (38, 38, 38)
 FAINT: Color = (112, 112, 112)
 FRAME: Color = (196, 196, 196)
+# Stripes and the ground between them.
+HATCH: tuple[Color, Color] = ((150, 150, 150), (255, 255, 255))
+HATCH_ON_DARK: tuple[Color, Color] = ((84, 84, 84), (48, 48, 48))
+HATCH_PERIOD = 6
 MARGIN = 18
 GAP = 14
 TITLE_SIZE = 16
@@ -56,6 +60,13 @@ def scaled_mask(mask: np.ndarray, factor: float) -> np.ndarray:
     """Resize a boolean map; when it shrinks, a pixel that covers a marked one is marked: thin lines stay."""
     interpolation = cv2.INTER_NEAREST if factor >= 1 else cv2.INTER_AREA
     return cv2.resize(mask.astype(np.float32), _scaled_size(mask, factor), interpolation=interpolation) > 0
+
+
+def hatched(picture: np.ndarray, mask: np.ndarray, colors: tuple[Color, Color] = HATCH) -> np.ndarray:
+    """A copy of an RGB picture with diagonal stripes where a boolean mask of its size is True."""
+    y, x = np.indices(mask.shape, sparse=True)
+    stripes = np.where(((x + y) % HATCH_PERIOD < HATCH_PERIOD // 3)[..., None], *np.array(colors, np.uint8))
+    return np.where(mask[..., None], stripes, picture)
 
 
 def grid(rows: Sequence[Sequence[Panel]]) -> np.ndarray:
@@ -106,8 +117,15 @@ def swatches(entries: Sequence[tuple[str, Color]], width: int, heading: str = ""
     return np.asarray(drawing)
 
 
-def color_bar(colors: Sequence[Color], names: Sequence[str], width: int, heading: str = "") -> np.ndarray:
-    """A discrete colour bar: one named block for each colour, side by side, after an optional heading."""
+def color_bar(
+    colors: Sequence[Color], names: Sequence[str], width: int, heading: str = "", hatched_name: str = ""
+) -> np.ndarray:
+    """A discrete colour bar: one named block for each colour, side by side, after an optional heading.
+
+    With a `hatched_name` a hatched block follows.
+    """
+    if hatched_name:
+        colors, names = [*colors, HATCH[1]], [*names, hatched_name]
     font = _font(TEXT_SIZE)
     start = _heading_width(heading)
     widest = max(font.getlength(name) for name in names)
@@ -121,7 +139,12 @@ def color_bar(colors: Sequence[Color], names: Sequence[str], width: int, heading
         pen.rectangle((left, 0, left + block, height), fill=color, outline=FRAME)
         small = _fitting_font(name, TEXT_SIZE, block - 2)
         pen.text((left + block // 2, height + 5), name, fill=INK, font=small, anchor="mt")
-    return np.asarray(drawing)
+    picture = np.asarray(drawing)
+    if hatched_name:
+        last = np.zeros(picture.shape[:2], bool)
+        last[1:height, left + 1 : left + block] = True
+        picture = hatched(picture, last)
+    return picture
 
 
 def page(parts: Sequence[np.ndarray], title: str = "") -> np.ndarray:

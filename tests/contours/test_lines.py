@@ -48,9 +48,10 @@ def test_sides_follow_the_definition(seed: int) -> None:
 def test_the_metrics_count_the_same_pixels(seed: int) -> None:
     target, prediction = blocks(seed), np.minimum(blocks(seed + 2), 2)
     prediction[target == 255] = 255
-    totals, _ = match_contours(prediction, target, 3, np.array([1]), 255, False)
+    totals, _, _ = match_contours(prediction, target, 3, np.array([1]), 255, False)
     for total, labels in zip(totals, (prediction, target), strict=True):
-        assert total.tolist() == [(class_line(labels, k) & contour_line(labels)).sum() for k in range(3)]
+        of_classes = [(class_line(labels, k) & contour_line(labels)).sum() for k in range(3)]
+        assert total.tolist() == [*of_classes, contour_line(labels).sum()]
     counts = count_trimap(prediction, target, 3, np.array([1]), 255, "label-change")
     assert counts[1, :, 0].tolist() == [(contour_sides(target) & (target == k)).sum() for k in range(3)]
 

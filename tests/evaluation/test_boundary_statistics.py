@@ -15,7 +15,7 @@ from scipy import ndimage
 from epl_d2.evaluation import BoundaryStatistics
 
 WIDTHS = (1, 2, 3, 5, 9, 12, 20)
-MODES = list(itertools.product(("ignore", "zero"), ("label-change", "void")))
+MODES = list(itertools.product(("ignore", "nearest", "zero"), ("label-change", "void")))
 
 
 def contour(member: np.ndarray) -> np.ndarray:
@@ -31,6 +31,16 @@ def block_is_valid(valid: np.ndarray) -> np.ndarray:
     """Whether a pixel and its east, south and south-east neighbours inside the image are all valid."""
     padded = np.pad(valid, ((0, 1), (0, 1)), constant_values=True)
     return padded[:-1, :-1] & padded[:-1, 1:] & padded[1:, :-1] & padded[1:, 1:]
+
+
+def filled_by_nearest(labels: np.ndarray, distance: int, ignored=255) -> np.ndarray:
+    """Ignored pixels with the label of the valid pixel of the smallest (squared distance, row, column), if near."""
+    filled, candidates = labels.copy(), np.argwhere(labels != ignored)
+    for y, x in np.argwhere(labels == ignored):
+        squares = ((candidates - (y, x)) ** 2).sum(axis=1)
+        if squares.size and squares.min() <= distance**2:
+            filled[y, x] = labels[tuple(candidates[squares.argmin()])]  # the first in row-major order
+    return filled
 
 
 def squared_distance(points: np.ndarray) -> np.ndarray:
@@ -58,6 +68,12 @@ def reference_contours(prediction, target, classes, widths, mode, ignored=255):
             totals[side, label] = edges[side].sum()
             matched[side, label] = [(distances <= width**2).sum() for width in widths]
     return totals, matched
+
+
+def reference_hidden(target, classes, mode):
+    """Contour pixels of the target that there are with cleared masks and not without edges of ignored areas."""
+    totals = [reference_contours(target, target, classes, (1,), m)[0][1, :classes].sum() for m in ("zero", "ignore")]
+    return 0 if mode == "zero" else totals[0] - totals[1]
 
 
 def reference_bands(prediction, target, classes, bands):
@@ -121,6 +137,7 @@ def assert_counts_equal(statistics: BoundaryStatistics, pairs, classes) -> None:
         "contour_matched": np.zeros((2, classes, len(widths)), np.int64),
         "contour_totals_any": np.zeros(2, np.int64),
         "contour_matched_any": np.zeros((2, len(widths)), np.int64),
+        "hidden_contours": np.int64(0),
         "trimap": np.zeros((3, classes, len(widths)), np.int64),
         "boundary_bands": np.zeros((3, classes, len(widths)), np.int64),
     }
@@ -128,13 +145,16 @@ def assert_counts_equal(statistics: BoundaryStatistics, pairs, classes) -> None:
     for prediction, target in pairs:
         valid = target != 255
         np.add.at(expected["confusion"], (target[valid], prediction[valid]), 1)
+        expected["trimap"] += reference_trimap(prediction, target, classes, widths, trimap)
+        if mode == "nearest":
+            target = filled_by_nearest(target, statistics.ignore_distance)
+        expected["hidden_contours"] += reference_hidden(target, classes, mode)
         totals, matched = reference_contours(prediction, target, classes, widths, mode)
         expected["contour_totals"] += totals[:, :classes]
         expected["contour_matched"] += matched[:, :classes]
         expected["contour_totals_any"] += totals[:, classes]
         expected["contour_matched_any"] += matched[:, classes]
         davis += reference_f(totals[:, :classes], matched[:, :classes], empty=1.0)
-        expected["trimap"] += reference_trimap(prediction, target, classes, widths, trimap)
         expected["boundary_bands"] += reference_boundary_bands(prediction, target, classes, widths, mode)
     counts = statistics.counts
     np.testing.assert_allclose(counts.pop("davis_sums") / 2.0**40, davis, rtol=0, atol=1e-11 * len(pairs))
@@ -154,9 +174,10 @@ def test_counts_equal_brute_force(pair, mode, trimap):
 @given(data=st.data(), mode=st.sampled_from(MODES), widths=st.sets(st.integers(1, 9), min_size=1))
 def test_counts_equal_brute_force_on_any_small_map(data, mode, widths):
     shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+    distance = data.draw(st.integers(1, 4))
     prediction = data.draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 2)))
     target = data.draw(hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 255])))
-    statistics = BoundaryStatistics(3, sorted(widths), ignore_mode=mode[0], trimap=mode[1])
+    statistics = BoundaryStatistics(3, sorted(widths), ignore_mode=mode[0], trimap=mode[1], ignore_distance=distance)
     statistics.update(prediction, target)
     assert_counts_equal(statistics, [(prediction, target)], 3)
 
@@ -305,9 +326,10 @@ def test_perfect_prediction_scores_one_whatever_is_predicted_on_ignored_pixels(a
     for _, target in all_pairs:
         if (target == 255).all():
             continue
-        prediction = np.where(target == 255, rng.integers(0, 6, target.shape), target)
-        for mode in ("ignore", "zero"):
-            statistics = BoundaryStatistics(6, [1, 3], ignore_mode=mode)
+        for mode in ("ignore", "nearest", "zero"):
+            known = filled_by_nearest(target, 2) if mode == "nearest" else target
+            prediction = np.where(known == 255, rng.integers(0, 6, target.shape), known)
+            statistics = BoundaryStatistics(6, [1, 3], ignore_mode=mode, ignore_distance=2)
             statistics.update(prediction, target)
             scores = statistics.compute()
             for key in ("mIoU", "boundary_f", "boundary_f_davis", "trimap_miou", "boundary_iou"):
@@ -316,17 +338,48 @@ def test_perfect_prediction_scores_one_whatever_is_predicted_on_ignored_pixels(a
 
 def test_predictions_on_ignored_pixels_change_nothing(pair):
     prediction, target = pair
-    other = np.where(target == 255, 5 - prediction % 6, prediction).astype(np.uint8)
-    outside = np.where(target == 255, 255, prediction).astype(np.uint8)
-    for mode in ("ignore", "zero"):
+    for mode in ("ignore", "nearest", "zero"):
+        ignored = (filled_by_nearest(target, 2) if mode == "nearest" else target) == 255
+        other = np.where(ignored, 5 - prediction % 6, prediction).astype(np.uint8)
+        outside = np.where(ignored, 255, prediction).astype(np.uint8)
         counts = []
         for labels in (prediction, other, outside):
-            statistics = BoundaryStatistics(6, WIDTHS, ignore_mode=mode)
+            statistics = BoundaryStatistics(6, WIDTHS, ignore_mode=mode, ignore_distance=2)
             statistics.update(labels, target)
             counts.append(statistics.counts)
         for name, values in counts[0].items():
             np.testing.assert_array_equal(counts[1][name], values)
             np.testing.assert_array_equal(counts[2][name], values)
+
+
+def test_nearest_puts_the_contour_into_the_middle_of_a_rim():
+    target = np.full((20, 40), 255, np.uint8)
+    target[:, :18], target[:, 23:] = 0, 1
+    for contour_at, score in ((20, 1.0), (21, 0.0)):  # the middle one of the five columns is filled from the left
+        prediction = np.zeros_like(target)
+        prediction[:, contour_at + 1 :] = 1
+        statistics = BoundaryStatistics(2, [1, 2], ignore_mode="nearest")
+        unchanged = target.copy()
+        statistics.update(prediction, target)
+        np.testing.assert_array_equal(target, unchanged)
+        scores = statistics.compute()
+        assert scores["mIoU"] == 1.0  # the labels alone do not tell the two apart
+        assert scores["confusion"].sum() == (target != 255).sum()
+        assert scores["boundary_f"].tolist() == [1.0, 1.0]
+        assert (scores["boundary_iou"] == 1.0).all() == bool(score)
+
+
+def test_nearest_refuses_predictions_without_a_class_where_they_count():
+    target = np.zeros((4, 9), np.uint8)
+    target[:, 3:] = 255
+    prediction = np.where(target == 255, 255, 0)
+    statistics = BoundaryStatistics(2, [1], ignore_mode="nearest", ignore_distance=3)
+    with pytest.raises(ValueError, match="outside the classes on ignored pixels, where ignore_mode 'nearest'"):
+        statistics.update(prediction, target)
+    assert all(not values.any() for values in statistics.counts.values())
+    prediction[:, 3:6] = 1
+    statistics.update(prediction, target)
+    assert statistics.counts["contour_totals"].tolist() == [[4, 4], [0, 0]]
 
 
 def test_merge_is_exact_for_any_split(all_pairs):
@@ -410,6 +463,8 @@ def test_bad_widths(widths):
         ({"ignore_value": 2}, "ignore_value must be no class id"),
         ({"ignore_mode": "skip"}, "ignore_mode must be one of .*'zero'.* got 'skip'"),
         ({"trimap": "rim"}, "trimap must be one of .*'label-change'.* got 'rim'"),
+        ({"ignore_distance": 0}, r"ignore_distance must be a positive integer \(pixels\), got 0"),
+        ({"ignore_distance": 2.5}, "ignore_distance must be a positive integer .* got 2.5"),
     ],
 )
 def test_bad_arguments(arguments, message):

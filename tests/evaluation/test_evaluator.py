@@ -224,6 +224,7 @@ def test_two_images_of_one_name_are_not_overwritten(dataset, tmp_path):
         ({"save_predictions": True}, "needs an output_dir"),
         ({"num_workers": 0}, "num_workers must be at least 1, got 0"),
         ({"ignore_mode": "none"}, "ignore_mode must be one of"),
+        ({"ignore_distance": 0}, "ignore_distance must be a positive integer"),
     ],
 )
 def test_bad_arguments(dataset, arguments, message):

@@ -64,8 +64,8 @@ def write(path: Path, labels: np.ndarray) -> None:
 
 @pytest.fixture
 def folders(tmp_path, all_pairs):
-    """Label files, two folders of predictions, and the statistics of the first."""
-    statistics = BoundaryStatistics(21, range(1, 21))
+    """Label files, two folders of predictions, and the statistics of the first, as they are for PASCAL VOC."""
+    statistics = BoundaryStatistics(21, range(1, 21), ignore_mode="nearest", trimap="void")
     for index, (prediction, target) in enumerate(all_pairs):
         write(tmp_path / "gt" / f"im_{index}.png", target)
         write(tmp_path / "runs" / "ours" / f"im_{index}.png", prediction)
@@ -92,11 +92,12 @@ def test_several_folders(folders, run_tool):
     record = json.loads((root / "out" / "ours" / "boundary_curves.json").read_text())
     assert record == {**curves_record(statistics, DATASETS["voc_2012"].classes, "ours"), "left_out": []}
     perfect = json.loads((root / "out" / "perfect" / "boundary_curves.json").read_text())
-    assert perfect["mIoU"] == 100 and perfect["Trimap-mIoU"] == [100.0] * 20
+    assert perfect["mIoU"] == 100 and perfect["Trimap-mIoU"] == [100.0] * 20 and perfect["BF"][0] < 100
+    assert done.stdout.count("19 images, ignored pixels nearest (up to 5 px), trimap void; percent") == 2
     with (root / "out" / "boundary_comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["run"] for row in rows] == ["ours", "perfect"]
-    assert rows[0]["BF@3px"] == f"{record['BF'][2]:.2f}" and rows[1]["BF@3px"] == "100.00"
+    assert [row["BF@3px"] for row in rows] == [f"{curve[2]:.2f}" for curve in (record["BF"], perfect["BF"])]
     assert re.search(rf"^ours +{statistics.num_images} +{record['mIoU']:.2f} ", done.stdout, re.MULTILINE)
     assert f"{statistics.num_images}/{statistics.num_images}" in done.stderr  # the progress bar
     assert cv2.imread(str(root / "out" / "boundary_curves.png")) is not None
@@ -106,6 +107,33 @@ def test_several_folders(folders, run_tool):
     assert done.returncode == 0, done.stderr
     colors = {tuple(color) for color in cv2.imread(str(plot)).reshape(-1, 3)}
     assert {(180, 119, 31), (14, 127, 255)} <= colors  # the first two line colours of matplotlib, BGR
+
+
+def test_explicit_settings_win_over_those_of_the_data_set(folders, run_tool, all_pairs):
+    root, _ = folders
+    settings = {"ignore_mode": "ignore", "trimap": "label-change"}
+    done = run_tool(
+        "evaluate_predictions.py", root / "runs" / "ours", root / "gt", "--dataset", "voc_2012", "--jobs", 1,
+        "--ignore-mode", "ignore", "--trimap", "label-change", "--output", root / "out",
+    )  # fmt: skip
+    assert done.returncode == 0 and "ignored pixels ignore, trimap label-change; percent" in done.stdout
+    statistics = BoundaryStatistics(21, range(1, 21), **settings)
+    for pair in all_pairs:
+        statistics.update(*pair)
+    record = json.loads((root / "out" / "ours" / "boundary_curves.json").read_text())
+    assert record == {**curves_record(statistics, DATASETS["voc_2012"].classes, "ours"), "left_out": []}
+
+
+def test_labels_whose_contours_are_ignored_are_warned_of(tmp_path, run_tool):
+    target = np.zeros((60, 80), np.uint8)
+    target[10:45, 20:60] = 255
+    target[15:40, 25:55] = 7
+    write(tmp_path / "gt" / "a.png", target)
+    write(tmp_path / "run" / "a.png", np.where(target == 7, 7, 0))
+    common = "evaluate_predictions.py", tmp_path / "run", tmp_path / "gt", "--dataset", "voc_2012", "--jobs", 1
+    assert "warning" not in run_tool(*common).stderr
+    done = run_tool(*common, "--ignore-mode", "ignore")
+    assert "warning: run: hardly any contour of the target counts: 0.0 pixels an image" in done.stderr
 
 
 def test_cityscapes_encodings_give_the_same(tmp_path, run_tool):

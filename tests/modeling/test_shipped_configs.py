@@ -85,6 +85,13 @@ def test_the_weights_of_the_papers_text_are_for_other_data(name):
     assert Path(name).parts[0] not in PAPER
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_boundary_scores_suit_the_labels(name):
+    boundary = read(name).TEST.BOUNDARY
+    expected = ("nearest", "void") if name.startswith("VOC2012/") else ("ignore", "label-change")
+    assert expected == (boundary.IGNORE_MODE, boundary.TRIMAP)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", distinct_models())
 def test_trains_a_step_and_evaluates_any_size(name):

@@ -14,7 +14,9 @@ from epl_d2.visualization.potential import (
     energy_colors,
     paint_energies,
     potential_sheet,
+    seen_fields,
 )
+from epl_d2.visualization.sheet import HATCH, HATCH_ON_DARK
 
 STEPS = {"A": [(0, 1), (0, -1), (1, 0), (-1, 0)], "B": [(1, 1), (-1, -1), (1, -1), (-1, 1)]}
 
@@ -28,22 +30,43 @@ def ray_sum(field: np.ndarray, y: int, x: int, step: tuple[int, int], radius: in
 
 
 @pytest.mark.parametrize("splitter", ["A", "B"])
-def test_class_energies_are_ray_sums_without_ignored_pixels(splitter: str) -> None:
-    generator = np.random.default_rng(1)
-    field = generator.random((7, 9))
-    valid = generator.random(field.shape) > 0.2
-    energies = class_energies(field, valid, kernel_size=5, splitter=splitter)
-    masked = np.where(valid, field, 0)
+def test_class_energies_are_ray_sums(splitter: str) -> None:
+    field = np.random.default_rng(1).random((7, 9))
+    energies = class_energies(field, kernel_size=5, splitter=splitter)
     for step, energy in zip(STEPS[splitter], energies, strict=True):
-        expected = [[ray_sum(masked, y, x, step, 2) for x in range(9)] for y in range(7)]
+        expected = [[ray_sum(field, y, x, step, 2) for x in range(9)] for y in range(7)]
         np.testing.assert_allclose(energy, expected, rtol=1e-6)
+
+
+def test_what_is_seen_at_ignored_pixels() -> None:
+    labels = np.array([[1, 255, 255, 0]])
+    probability = np.array([[0.8, 0.3, 0.4, 0.1]])
+    for mode, mask, seen, counted in (
+        ("nearest", [1, 1, 0, 0], [0.8, 0.8, 0.1, 0.1], [1, 0, 0, 1]),
+        ("exclude", [1, 0, 0, 0], [0.8, 0.0, 0.0, 0.1], [1, 0, 0, 1]),
+        ("background", [1, 0, 0, 0], [0.8, 0.3, 0.4, 0.1], [1, 1, 1, 1]),
+    ):
+        fields = seen_fields(labels, 1, probability, kernel_size=7, ignore_mode=mode)
+        for field, expected in zip(fields, (mask, seen, counted), strict=True):
+            np.testing.assert_allclose(field, [expected], rtol=1e-6, err_msg=mode)
+    assert seen_fields(labels, 1, kernel_size=7)[1] is None
+
+
+@pytest.mark.parametrize(("mode", "columns"), [("nearest", []), ("exclude", [7, 8, 9]), ("background", [7, 8, 9])])
+def test_the_edge_of_an_ignored_area_is_a_line_unless_it_is_filled(mode: str, columns: list[int]) -> None:
+    labels = np.ones((8, 30), dtype=np.uint8)
+    labels[:, 10:] = 255
+    mask, _, position = seen_fields(labels, 1, kernel_size=7, ignore_mode=mode)
+    energies = class_energies(mask, kernel_size=7)
+    rightwards = compare_lines(energies, energies, position, radius=3)[0]
+    assert np.unique(np.nonzero(rightwards.matched)[1]).tolist() == columns
 
 
 def test_lines_of_a_half_plane_are_r_wide() -> None:
     mask = np.zeros((5, 20))
     mask[:, 10:] = 1
     valid = np.ones(mask.shape, dtype=bool)
-    energies = class_energies(mask, valid, kernel_size=7)
+    energies = class_energies(mask, kernel_size=7)
     rightwards, leftwards, downwards, upwards = compare_lines(energies, energies, valid, radius=3)
     assert np.array_equal(np.unique(np.nonzero(rightwards.matched)[1]), [7, 8, 9])
     assert np.array_equal(np.unique(np.nonzero(leftwards.matched)[1]), [10, 11, 12])
@@ -122,9 +145,35 @@ def test_probabilities_of_ignored_pixels_do_not_show(scene) -> None:
     probabilities = np.random.default_rng(0).random((4, *scene.target.shape)).astype(np.float32)
     other = probabilities.copy()
     other[:, scene.target == 255] = 0.25
-    valid = scene.target != 255
-    one, two = (class_energies(p[1], valid, kernel_size=7) for p in (probabilities, other))
-    assert np.array_equal(one, two)
+    for mode in ("nearest", "exclude"):
+        arguments = {"kernel_size": 7, "ignore_mode": mode}
+        (_, one, _), (_, two, _) = (seen_fields(scene.target, 1, p[1], **arguments) for p in (probabilities, other))
+        assert np.array_equal(one, two)
+
+
+def test_ignored_pixels_are_hatched(scene) -> None:
+    def painted(mode: str, probabilities: np.ndarray | None) -> list[int]:
+        sheet = potential_sheet(
+            scene.image,
+            scene.target,
+            1,
+            kernel_size=7,
+            splitter="A",
+            palette=scene.palette,
+            classes=scene.classes,
+            probabilities=probabilities,
+            ignore_mode=mode,
+            window=(0, 0, 48, 40),
+        )
+        return [int((sheet == stripes).all(axis=2).sum()) for stripes, _ in (HATCH, HATCH_ON_DARK)]
+
+    probabilities = (scene.prediction == np.arange(4)[:, None, None]).astype(np.float32)
+    for mode in ("nearest", "exclude"):
+        # A third of 80 ignored pixels, each 6 x 6 in one panel a direction (or two, beside a dark one); the legend.
+        assert painted(mode, None)[0] == pytest.approx(4 * 80 * 36 / 3, rel=0.1)
+        assert painted(mode, probabilities)[0] == pytest.approx(8 * 80 * 36 / 3, rel=0.1)
+        assert painted(mode, probabilities)[1] >= 4 * 80 * 36 / 3 * 0.9
+    assert painted("background", probabilities)[0] < 200  # edges of letters
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ class DatasetMetadata:
         classes: names, in the order of the ids 0..K-1.
         palette: one RGB colour a class.
         ignore_value: the id of pixels that take no part in losses and scores.
+        ignored_rims: whether a rim of ignored pixels surrounds every object, so that contours lie in them.
     """
 
     classes: tuple[str, ...]
     palette: tuple[Color, ...]
     ignore_value: int = 255
+    ignored_rims: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
@@ -102,7 +104,9 @@ DATASETS: dict[str, DatasetMetadata] = {
         classes=tuple(name for name, _, _ in _CITYSCAPES_CLASSES),
         palette=tuple(color for _, _, color in _CITYSCAPES_CLASSES),
     ),
-    "voc_2012": DatasetMetadata(classes=_VOC_CLASSES, palette=bit_reversal_palette(len(_VOC_CLASSES))),
+    "voc_2012": DatasetMetadata(
+        classes=_VOC_CLASSES, palette=bit_reversal_palette(len(_VOC_CLASSES)), ignored_rims=True
+    ),
     "camvid": DatasetMetadata(
         classes=tuple(name for name, _ in _CAMVID_CLASSES),
         palette=tuple(color for _, color in _CAMVID_CLASSES),

@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""What ignored pixels do to boundary scores on the labels of a data set. Prints Markdown tables.
+
+    python tools/analyze_ignored.py contours $DETECTRON2_DATASETS/VOC2012/SegmentationClass --dataset voc_2012
+    python tools/analyze_ignored.py shift $DETECTRON2_DATASETS/VOC2012/SegmentationClass --dataset voc_2012
+
+`contours`: how many contour pixels count with each ignore mode. `shift`: scores of a copy of the labels that is moved
+to the right; its ignored pixels are filled first, as a prediction has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from epl_d2.analysis.ignored import contour_pixels, shift_scores
+from epl_d2.data.datasets.metadata import DATASETS
+from epl_d2.evaluation.prediction_folders import find_targets
+from epl_d2.experiments.results import markdown_table
+from epl_d2.visualization.ground_truth import read_ground_truth
+
+
+def main() -> int:
+    args = parse_arguments()
+    try:
+        print("\n".join(args.analyze(args)))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("labels", type=Path, metavar="FOLDER", help="label files, anywhere below it")
+    common.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="whose labels they are")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    contours = commands.add_parser("contours", parents=[common], help="contour pixels with each ignore mode")
+    contours.add_argument(
+        "--distances", type=int, nargs="+", default=[1, 2, 3, 5, 8, 16], help="of nearest (default: 1 2 3 5 8 16)"
+    )
+    contours.set_defaults(analyze=analyze_contours)
+    shift = commands.add_parser("shift", parents=[common], help="scores of labels that are moved")
+    shift.add_argument("--shifts", type=int, nargs="+", default=[1, 2, 4, 8], help="in pixels (default: 1 2 4 8)")
+    shift.set_defaults(analyze=analyze_shift)
+    return parser.parse_args()
+
+
+def read_labels(args: argparse.Namespace) -> Iterator[np.ndarray]:
+    for file, _ in find_targets(args.labels, args.dataset == "cityscapes").values():
+        yield read_ground_truth(file, DATASETS[args.dataset])
+
+
+def analyze_contours(args: argparse.Namespace) -> list[str]:
+    dataset = DATASETS[args.dataset]
+    found = contour_pixels(read_labels(args), len(dataset.classes), args.distances, dataset.ignore_value)
+    both = found.counted + found.hidden
+    header = ["images", "ignored pixels", "ignore", "zero", "edges of ignored areas in zero"]
+    header += [f"nearest, {distance} px" for distance in args.distances]
+    row = [f"{found.images}", f"{found.ignored:.1%}", f"{found.counted:,}", f"{both:,}"]
+    row += [f"{found.hidden / max(both, 1):.1%}", *(f"{pixels:,}" for pixels in found.filled)]
+    return ["contour pixels of all classes", "", *markdown_table(header, [row])]
+
+
+def analyze_shift(args: argparse.Namespace) -> list[str]:
+    dataset = DATASETS[args.dataset]
+    header = ["mode", "shift", "contour pixels", "classes", "BF@1px", "BF@3px", "Boundary-IoU@3px"]
+    header += ["Trimap-mIoU@3px, label-change", "void"]
+    rows = []
+    for row in shift_scores(read_labels(args), len(dataset.classes), args.shifts, dataset.ignore_value):
+        scores = (*row.boundary_f, row.boundary_iou, *row.trimap)
+        counts = f"{row.contour_pixels:,}", str(row.classes)
+        rows.append(
+            [row.ignore_mode, str(row.shift), *counts, *("-" if np.isnan(s) else f"{100 * s:.1f}" for s in scores)]
+        )
+    return ["scores in percent", "", *markdown_table(header, rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,16 +1,19 @@
 #!/usr/bin/env python
-"""What ignored pixels do to boundary scores on the labels of a data set. Prints Markdown tables.
+"""What ignored pixels do to the losses and to boundary scores on the labels of a data set. Prints Markdown tables.
 
     python tools/analyze_ignored.py contours $DETECTRON2_DATASETS/VOC2012/SegmentationClass --dataset voc_2012
     python tools/analyze_ignored.py shift $DETECTRON2_DATASETS/VOC2012/SegmentationClass --dataset voc_2012
+    python tools/analyze_ignored.py lines $DETECTRON2_DATASETS/VOC2012/SegmentationClass --dataset voc_2012
 
 `contours`: how many contour pixels count with each ignore mode. `shift`: scores of a copy of the labels that is moved
-to the right; its ignored pixels are filled first, as a prediction has none.
+to the right; its ignored pixels are filled first, as a prediction has none. `lines`: how many of the line pixels that
+the losses see stand at a contour of the labels.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +51,10 @@ def parse_arguments() -> argparse.Namespace:
     shift = commands.add_parser("shift", parents=[common], help="scores of labels that are moved")
     shift.add_argument("--shifts", type=int, nargs="+", default=[1, 2, 4, 8], help="in pixels (default: 1 2 4 8)")
     shift.set_defaults(analyze=analyze_shift)
+    lines = commands.add_parser("lines", parents=[common], help="line pixels of the losses")
+    lines.add_argument("--kernel-sizes", type=int, nargs="+", default=[7, 11, 13], help="odd (default: 7 11 13)")
+    lines.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth file (default: all)")
+    lines.set_defaults(analyze=analyze_lines)
     return parser.parse_args()
 
 
@@ -79,6 +86,29 @@ def analyze_shift(args: argparse.Namespace) -> list[str]:
             [row.ignore_mode, str(row.shift), *counts, *("-" if np.isnan(s) else f"{100 * s:.1f}" for s in scores)]
         )
     return ["scores in percent", "", *markdown_table(header, rows)]
+
+
+def analyze_lines(args: argparse.Namespace) -> list[str]:
+    import torch  # the other commands do without it
+
+    from epl_d2.analysis.line_pixels import LinePixels, count_line_pixels
+    from epl_d2.losses.arguments import IGNORE_MODES
+
+    if args.every < 1:
+        raise ValueError(f"--every is {args.every}, expected at least 1")
+    found = {(size, mode): LinePixels() for size in args.kernel_sizes for mode in IGNORE_MODES}
+    for labels in itertools.islice(read_labels(args), 0, None, args.every):
+        for size, mode in found:
+            counts = count_line_pixels(
+                torch.from_numpy(labels), size, ignore_value=DATASETS[args.dataset].ignore_value, ignore_mode=mode
+            )
+            found[size, mode] += counts
+    header = ["kernel", "mode", "line pixels", "rays that meet one class", "false"]
+    rows = [
+        [str(size), mode, f"{n.lines:,}", *(f"{share / max(n.lines, 1):.1%}" for share in (n.own_class, n.false))]
+        for (size, mode), n in found.items()
+    ]
+    return markdown_table(header, rows)
 
 
 if __name__ == "__main__":

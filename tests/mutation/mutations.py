@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-WIRING = "tests/engine/test_wiring.py"
+KEYS = "tests/engine/test_wiring.py"
+TRAINER = "tests/engine/test_trainer_wiring.py"
+WIRING = "tests/modeling/test_wiring.py"
 EXTRA = "tests/modeling/test_extra_losses.py"
 
 
@@ -176,7 +178,7 @@ MUTATIONS = (
         "epl_d2/engine/trainer.py",
         "with_test_time_protocol(cfg, model), evaluators",
         "model, evaluators",
-        (WIRING,),
+        (f"{TRAINER}::test_a_test_follows_the_protocol",),
     ),
     # The trainer.
     Mutation(
@@ -184,49 +186,49 @@ MUTATIONS = (
         "epl_d2/engine/trainer.py",
         "            ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_trimap",
         "epl_d2/engine/trainer.py",
         "            trimap=cfg.TEST.BOUNDARY.TRIMAP,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_ignore_value",
         "epl_d2/engine/trainer.py",
         "            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "norms_that_cannot_synchronize",
         "epl_d2/engine/trainer.py",
         "super().build_model(with_working_norms(cfg))",
         "super().build_model(cfg)",
-        (WIRING,),
+        (f"{TRAINER}::test_a_model_is_built_with_norms_that_work",),
     ),
     Mutation(
         "optimizer_without_decay_of_norms",
         "epl_d2/engine/trainer.py",
         "            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,\n",
         "",
-        (f"{WIRING}::test_the_optimizer_holds_the_solvers_keys",),
+        (f"{TRAINER}::test_the_optimizer_holds_the_solvers_keys",),
     ),
     Mutation(
         "optimizer_without_clipping",
         "epl_d2/engine/trainer.py",
         "return maybe_add_gradient_clipping(cfg, optimizer)",
         "return optimizer",
-        (f"{WIRING}::test_gradients_are_clipped_as_the_solver_says",),
+        (f"{TRAINER}::test_gradients_are_clipped_as_the_solver_says",),
     ),
     Mutation(
         "best_checkpoint_at_other_times",
         "epl_d2/engine/trainer.py",
         "BestCheckpointer(self.cfg.TEST.EVAL_PERIOD,",
         "BestCheckpointer(self.cfg.SOLVER.CHECKPOINT_PERIOD,",
-        (f"{WIRING}::test_the_trainer_holds_its_periods",),
+        (f"{TRAINER}::test_the_trainer_holds_its_periods",),
     ),
     Mutation(
         "wandb_after_tensorboard",
@@ -240,7 +242,7 @@ MUTATIONS = (
         "epl_d2/data/build.py",
         "        cfg.DATALOADER.MAX_UNREADABLE,\n",
         "",
-        (f"{WIRING}::test_every_key_changes_what_is_built_from_it",),
+        (f"{KEYS}::test_every_key_changes_what_is_built_from_it",),
     ),
     # Grids.
     Mutation(

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-WIRING = "tests/engine/test_wiring.py"
+KEYS = "tests/engine/test_wiring.py"
+TRAINER = "tests/engine/test_trainer_wiring.py"
+WIRING = "tests/modeling/test_wiring.py"
 EXTRA = "tests/modeling/test_extra_losses.py"
 
 
@@ -40,6 +42,13 @@ MUTATIONS = (
         "epl_without_ignore_value",
         "epl_d2/modeling/losses/epl.py",
         "            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
+        "",
+        (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
+    ),
+    Mutation(
+        "epl_without_ignore_mode",
+        "epl_d2/modeling/losses/epl.py",
+        "            ignore_mode=epl.IGNORE_MODE,\n",
         "",
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
@@ -98,6 +107,119 @@ MUTATIONS = (
         "dict.fromkeys([*cfg.INPUT.MAPS, *needed])",
         "cfg.INPUT.MAPS",
         ("tests/data/test_maps.py",),
+    ),
+    # The losses.
+    Mutation(
+        "epl_convolution_not_in_point",
+        "epl_d2/losses/epl.py",
+        "PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)",
+        'PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, "anisotropic", norm)',
+        (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
+    ),
+    Mutation(
+        "epl_ignore_value_not_in_the_losses",
+        "epl_d2/losses/epl.py",
+        "for name in counting], self.ignore_value, self.ignore_mode)",
+        "for name in counting], 255, self.ignore_mode)",
+        (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
+    ),
+    Mutation(
+        "epl_ignore_mode_not_in_the_losses",
+        "epl_d2/losses/epl.py",
+        "for name in counting], self.ignore_value, self.ignore_mode)",
+        'for name in counting], self.ignore_value, "nearest")',
+        (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
+    ),
+    Mutation(
+        "epl_without_schedule",
+        "epl_d2/losses/epl.py",
+        '"loss_epl_line": scale * self.line_weight',
+        '"loss_epl_line": self.line_weight',
+        ("tests/losses/test_epl.py::test_schedule",),
+    ),
+    Mutation(
+        "point_without_convolution",
+        "epl_d2/losses/point.py",
+        "PointTerm(kernel_size, splitter, convolution, norm)",
+        'PointTerm(kernel_size, splitter, "anisotropic", norm)',
+        (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
+    ),
+    Mutation(
+        "line_without_ignore_value",
+        "epl_d2/losses/line.py",
+        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)",
+        "evaluate_term(term, logits, labels, defaults.IGNORE_VALUE, ignore_mode, reduction)",
+        (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
+    ),
+    Mutation(
+        "line_without_ignore_mode",
+        "epl_d2/losses/line.py",
+        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)",
+        "evaluate_term(term, logits, labels, ignore_value, defaults.IGNORE_MODE, reduction)",
+        (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
+    ),
+    Mutation(
+        "fill_for_the_shorter_rays",
+        "epl_d2/losses/terms.py",
+        "reach = max(term.kernel_size // 2 for term in terms)",
+        "reach = min(term.kernel_size // 2 for term in terms)",
+        ("tests/losses/test_epl.py", WIRING),
+    ),
+    Mutation(
+        "scene_used_up_by_the_first_loss",
+        "epl_d2/losses/kernels/__init__.py",
+        "last=path not in paths[i + 1 :]",
+        "last=True",
+        ("tests/losses/test_epl.py", WIRING),
+    ),
+    Mutation(
+        "threads_of_the_parent_after_a_fork",
+        "epl_d2/losses/kernels/cpu/threads.py",
+        "    os.register_at_fork(after_in_child=_pool.cache_clear)\n",
+        "    pass\n",
+        ("tests/losses/test_compiled_kernels.py::test_threads_after_a_fork",),
+    ),
+    Mutation(
+        "losses_in_half_precision",
+        "epl_d2/losses/probabilities.py",
+        "if logits.dtype == torch.float64 else logits.float()",
+        "",
+        ("tests/losses/test_comparison_losses.py", "tests/losses/test_gscnn.py"),
+    ),
+    Mutation(
+        "losses_under_autocast",
+        "epl_d2/losses/probabilities.py",
+        "torch.autocast(logits.device.type, enabled=False)",
+        "torch.autocast(logits.device.type, enabled=torch.is_autocast_enabled(logits.device.type))",
+        ("tests/losses/test_comparison_losses.py", "tests/losses/test_gscnn.py"),
+    ),
+    Mutation(
+        "image_weighted_in_half_precision",
+        "epl_d2/losses/criteria/gscnn.py",
+        "    with full_precision(logits) as logits:\n        n, k",
+        "    with full_precision(logits):\n        n, k",
+        ("tests/losses/test_gscnn.py::test_extreme_noise_and_half_precision_stay_finite",),
+    ),
+    Mutation(
+        "edge_loss_in_half_precision",
+        "epl_d2/losses/criteria/gscnn.py",
+        "with full_precision(edges) as edges:",
+        "with full_precision(edges):",
+        ("tests/losses/test_gscnn.py::test_extreme_noise_and_half_precision_stay_finite",),
+    ),
+    Mutation(
+        "dual_task_loss_in_half_precision",
+        "epl_d2/losses/criteria/gscnn.py",
+        "    with full_precision(logits) as logits:\n        if logits",
+        "    with full_precision(logits):\n        if logits",
+        ("tests/losses/test_gscnn.py::test_extreme_noise_and_half_precision_stay_finite",),
+    ),
+    Mutation(
+        "edges_under_the_default_ignore_value",
+        "epl_d2/losses/criteria/gscnn.py",
+        "image_weighted_cross_entropy(logits, on_edges, ignore_value=ignore_value)",
+        "image_weighted_cross_entropy(logits, on_edges)",
+        ("tests/losses/test_gscnn.py",),
     ),
     # What all heads share.
     Mutation(
@@ -176,7 +298,7 @@ MUTATIONS = (
         "epl_d2/engine/trainer.py",
         "with_test_time_protocol(cfg, model), evaluators",
         "model, evaluators",
-        (WIRING,),
+        (f"{TRAINER}::test_a_test_follows_the_protocol",),
     ),
     # The trainer.
     Mutation(
@@ -184,49 +306,49 @@ MUTATIONS = (
         "epl_d2/engine/trainer.py",
         "            ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_trimap",
         "epl_d2/engine/trainer.py",
         "            trimap=cfg.TEST.BOUNDARY.TRIMAP,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_ignore_value",
         "epl_d2/engine/trainer.py",
         "            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
         "",
-        (f"{WIRING}::test_the_evaluator_holds_its_keys_under_their_names",),
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "norms_that_cannot_synchronize",
         "epl_d2/engine/trainer.py",
         "super().build_model(with_working_norms(cfg))",
         "super().build_model(cfg)",
-        (WIRING,),
+        (f"{TRAINER}::test_a_model_is_built_with_norms_that_work",),
     ),
     Mutation(
         "optimizer_without_decay_of_norms",
         "epl_d2/engine/trainer.py",
         "            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,\n",
         "",
-        (f"{WIRING}::test_the_optimizer_holds_the_solvers_keys",),
+        (f"{TRAINER}::test_the_optimizer_holds_the_solvers_keys",),
     ),
     Mutation(
         "optimizer_without_clipping",
         "epl_d2/engine/trainer.py",
         "return maybe_add_gradient_clipping(cfg, optimizer)",
         "return optimizer",
-        (f"{WIRING}::test_gradients_are_clipped_as_the_solver_says",),
+        (f"{TRAINER}::test_gradients_are_clipped_as_the_solver_says",),
     ),
     Mutation(
         "best_checkpoint_at_other_times",
         "epl_d2/engine/trainer.py",
         "BestCheckpointer(self.cfg.TEST.EVAL_PERIOD,",
         "BestCheckpointer(self.cfg.SOLVER.CHECKPOINT_PERIOD,",
-        (f"{WIRING}::test_the_trainer_holds_its_periods",),
+        (f"{TRAINER}::test_the_trainer_holds_its_periods",),
     ),
     Mutation(
         "wandb_after_tensorboard",
@@ -240,7 +362,35 @@ MUTATIONS = (
         "epl_d2/data/build.py",
         "        cfg.DATALOADER.MAX_UNREADABLE,\n",
         "",
-        (f"{WIRING}::test_every_key_changes_what_is_built_from_it",),
+        (f"{KEYS}::test_every_key_changes_what_is_built_from_it",),
+    ),
+    Mutation(
+        "threads_of_all_processes",
+        "epl_d2/engine/setup.py",
+        "usable_cores() // comm.get_local_size()",
+        "usable_cores()",
+        ("tests/engine/test_setup.py::test_processes_share_the_cores_that_may_be_used_unless_the_user_says_otherwise",),
+    ),
+    Mutation(
+        "threads_whatever_the_user_says",
+        "epl_d2/engine/setup.py",
+        ' and "OMP_NUM_THREADS" not in os.environ:',
+        ":",
+        ("tests/engine/test_setup.py::test_processes_share_the_cores_that_may_be_used_unless_the_user_says_otherwise",),
+    ),
+    Mutation(
+        "evaluator_takes_probabilities_for_logits",
+        "epl_d2/engine/trainer.py",
+        "            probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,\n",
+        "",
+        (f"{TRAINER}::test_the_evaluator_knows_whether_it_gets_probabilities",),
+    ),
+    Mutation(
+        "bias_of_the_head_at_the_backbones_rate",
+        "epl_d2/engine/trainer.py",
+        'return head * (cfg.SOLVER.BIAS_LR_FACTOR if name.endswith(".bias") else 1.0)',
+        'return cfg.SOLVER.BIAS_LR_FACTOR if name.endswith(".bias") else head',
+        (f"{TRAINER}::test_the_optimizer_holds_the_solvers_keys",),
     ),
     # Grids.
     Mutation(

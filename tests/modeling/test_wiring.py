@@ -1,0 +1,186 @@
+"""What the losses and the test-time protocol are made of, with every key of theirs off its default."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from epl_d2 import get_cfg, losses
+from epl_d2.losses.line import LineTerm
+from epl_d2.losses.point import PointTerm
+from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
+from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses
+from epl_d2.modeling.meta_arch.sliding_window import WindowProtocol
+
+IGNORE_VALUE = 254
+EPL = {
+    "SPLITTER": "C",
+    "CONVOLUTION": "standard",
+    "IGNORE_MODE": "exclude",
+    "STRIDE": 2,
+    "START_ITER": 30,
+    "RAMP_ITERS": 40,
+    "POINT.WEIGHT": 0.3,
+    "POINT.KERNEL_SIZE": 13,
+    "POINT.NORM": "l1",
+    "LINE.WEIGHT": 0.4,
+    "LINE.KERNEL_SIZE": 9,
+    "LINE.MU": 6,
+    "LINE.FORMULATION": "official",
+}
+EXTRA_LOSSES = {
+    "GENERALIZED_DICE": {"WEIGHT": 0.21, "START_ITER": 21, "RAMP_ITERS": 211},
+    "BOUNDARY": {"WEIGHT": 0.22, "START_ITER": 22, "RAMP_ITERS": 222},
+    "ACTIVE_BOUNDARY": {
+        **{"WEIGHT": 0.23, "START_ITER": 23, "RAMP_ITERS": 233},
+        **{"MAX_DISTANCE": 7.0, "MAX_FRACTION": 0.2, "LABEL_SMOOTHING": 0.1},
+    },
+    "LOVASZ": {"WEIGHT": 0.24, "START_ITER": 24, "RAMP_ITERS": 244, "PER_IMAGE": True},
+}
+
+
+def configured(node="", **keys):
+    """A config with the ignore value and the keys of a node set."""
+    cfg = get_cfg()
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = IGNORE_VALUE
+    cfg.merge_from_list([part for key, value in keys.items() for part in (f"{node}{key}", value)])
+    return cfg
+
+
+def test_epl_holds_its_keys_under_their_names():
+    loss = build_epl_loss(configured("MODEL.EPL.", **EPL))
+    assert {name: value for name, value in vars(loss).items() if not name.startswith("_") and name != "training"} == {
+        "point_weight": 0.3,
+        "line_weight": 0.4,
+        # The odd numbers nearest to 13 / 2 and 9 / 2.
+        "point": PointTerm(kernel_size=7, splitter="C", convolution="standard", norm="l1"),
+        "line": LineTerm(kernel_size=5, splitter="C", convolution="standard", mu=6, formulation="official"),
+        "ignore_value": 254,
+        "ignore_mode": "exclude",
+        "stride": 2,
+        "start_iter": 30,
+        "ramp_iters": 40,
+    }
+
+
+POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}
+LINE = {"kernel_size": 9, "splitter": "C", "mu": 6, "formulation": "official", "ignore_mode": "exclude"}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Logits [2, 4, 24, 28] and labels of them, some of which are 254."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 4, (2, 3, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(7, 2)
+    labels[:, :2, 3:20] = 254
+    return torch.randn(2, 4, 24, 28, generator=generator), labels
+
+
+@pytest.mark.parametrize("convolution", ["standard", "anisotropic"])
+def test_epl_hands_every_setting_to_both_losses(scene, convolution):
+    keys = {**EPL, "STRIDE": 1, "CONVOLUTION": convolution}
+    found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene)
+    common = {"convolution": convolution, "ignore_value": IGNORE_VALUE}
+    torch.testing.assert_close(found["loss_epl_point"], 0.3 * losses.point_loss(*scene, **POINT, **common))
+    torch.testing.assert_close(found["loss_epl_line"], 0.4 * losses.line_loss(*scene, **LINE, **common))
+
+
+@pytest.mark.parametrize(("loss", "settings"), [(losses.point_loss, POINT), (losses.line_loss, LINE)])
+def test_no_setting_could_be_left_out_of_them_unnoticed(scene, loss, settings):
+    value = loss(*scene, ignore_value=IGNORE_VALUE, **settings)
+    for name in settings:
+        rest = {other: settings[other] for other in settings if other != name}
+        assert not torch.allclose(loss(*scene, ignore_value=IGNORE_VALUE, **rest), value), name
+    assert not torch.allclose(loss(*scene, ignore_value=IGNORE_VALUE, convolution="standard", **settings), value)
+    with pytest.raises(ValueError, match="254"):
+        loss(*scene, **settings)
+
+
+def test_extra_losses_hold_their_keys_under_their_names():
+    keys = {f"{loss}.{key}": value for loss, node in EXTRA_LOSSES.items() for key, value in node.items()}
+    found = build_extra_losses(configured("MODEL.EXTRA_LOSSES.", **keys)).losses
+    schedules = {loss.name: (loss.weight, loss.start_iter, loss.ramp_iters, loss.map_name) for loss in found}
+    assert schedules == {
+        "loss_generalized_dice": (0.21, 21, 211, None),
+        "loss_boundary": (0.22, 22, 222, "signed_distance"),
+        "loss_active_boundary": (0.23, 23, 233, "contour_distance"),
+        "loss_lovasz": (0.24, 24, 244, None),
+    }
+    assert {loss.name: (loss.function.func, loss.function.keywords) for loss in found} == {
+        "loss_generalized_dice": (losses.generalized_dice_loss, {"ignore_value": 254}),
+        "loss_boundary": (losses.boundary_loss, {"ignore_value": 254}),
+        "loss_active_boundary": (
+            losses.active_boundary_loss,
+            {"ignore_value": 254, "max_distance": 7.0, "max_fraction": 0.2, "label_smoothing": 0.1},
+        ),
+        "loss_lovasz": (losses.lovasz_softmax_loss, {"ignore_value": 254, "per_image": True}),
+    }
+
+
+def hardest_fifth(logits, labels):
+    costs = F.cross_entropy(logits, labels, ignore_index=254, reduction="none").flatten()
+    return costs.sort(descending=True).values[: int(0.2 * len(costs))].mean()
+
+
+def weighted_by_image(logits, labels):
+    """Class c of an image weighs 2 - its share of the image's pixels that count."""
+    found = []
+    for one, target in zip(logits, labels, strict=True):
+        counts = target[target != 254].bincount(minlength=4)
+        weight = 2 - counts / counts.sum()
+        found.append(F.cross_entropy(one[None], target[None], weight, ignore_index=254))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "expected"),
+    [
+        ("cross_entropy", lambda x, y: F.cross_entropy(x, y, ignore_index=254)),
+        ("hard_pixel_mining", hardest_fifth),
+        ("image_weighted", weighted_by_image),
+        ("ohem", lambda x, y: losses.ohem_cross_entropy(x, y, threshold=0.3, min_kept=400, factor=2, ignore_value=254)),
+        ("label_relaxation", lambda x, y: losses.label_relaxation_loss(x, y, border=3, ignore_value=254)),
+    ],
+)
+def test_criteria_get_their_settings(scene, loss_type, expected):
+    keys = {"OHEM.THRESHOLD": 0.3, "OHEM.MIN_KEPT": 400, "OHEM.FACTOR": 2, "LABEL_RELAXATION.BORDER": 3}
+    cfg = configured("MODEL.SEM_SEG_HEAD.", LOSS_TYPE=loss_type, **keys)
+    torch.testing.assert_close(build_criterion(cfg)(*scene), expected(*scene))
+
+
+def protocol(**keys):
+    model = EPLSemanticSegmentor(
+        backbone=nn.Identity(), sem_seg_head=nn.Identity(), pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3
+    )
+    return with_test_time_protocol(configured("", **keys), model)
+
+
+AUGMENTED = {
+    "TEST.AUG.ENABLED": True,
+    "TEST.AUG.FLIP": False,
+    "TEST.AUG.SCALES": [0.5, 2.0],
+    "TEST.AUG.BASE_SIZE": 640,
+    "TEST.AUG.HALF": True,
+}
+WINDOWS = {
+    "TEST.WINDOW.ENABLED": True,
+    "TEST.WINDOW.SIZE": [40, 50],
+    "TEST.WINDOW.STRIDE_FRACTION": 0.5,
+    "TEST.WINDOW.BATCH": 6,
+}
+
+
+def test_the_protocol_holds_its_keys_under_their_names():
+    built = protocol(**AUGMENTED, **WINDOWS)
+    assert (built.scales, built.base_size) == ((0.5, 2.0), 640)
+    assert built.protocol == WindowProtocol((40, 50), stride_fraction=0.5, batch=6, flip=False, dtype=torch.float16)
+
+
+def test_parts_of_the_protocol_that_are_off_change_nothing():
+    mirrored = {**AUGMENTED, "TEST.AUG.FLIP": True}
+    alone = protocol(**mirrored, **{**WINDOWS, "TEST.WINDOW.ENABLED": False})
+    assert alone.protocol.flip and alone.protocol.size is None
+    alone = protocol(**WINDOWS, **{**mirrored, "TEST.AUG.ENABLED": False})
+    assert (alone.scales, alone.base_size, alone.protocol.flip) == ((1.0,), 0, False)
+    as_the_crop = {**WINDOWS, "TEST.WINDOW.SIZE": [], "INPUT.CROP.SIZE": [30, 20]}
+    assert protocol(**as_the_crop).protocol.size == (30, 20)

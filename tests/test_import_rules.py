@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "__init__": set(),
     "quiet_detectron2": {"detectron2", "fvcore"},
     "files": set(),
+    "processes": set(),
     "compilation": {"numba"},
     "contours": {"compilation", "cv2"},
     "losses": {"compilation", "files", "torch"},
@@ -28,12 +29,16 @@ MAY_IMPORT = {
     "registration": {"data", "modeling", "detectron2"},
     "checkpoint": {"config", "files", "detectron2", "torch"},
     "engine": {
-        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "visualization", "detectron2", "torch"),
+        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "visualization"),
+        *("detectron2", "torch"),
     },
-    "analysis": {"contours", "data", "evaluation", "detectron2", "fvcore", "torch"},
+    "analysis": {"contours", "data", "evaluation", "losses", "detectron2", "fvcore", "torch"},
     "inference": {"checkpoint", "data", "engine", "files", "modeling", "visualization", "cv2", "detectron2", "torch"},
     "export": {"files", "modeling", "torch"},
-    "experiments": {"analysis", "config", "data", "evaluation", "files", "modeling", "detectron2", "torch"},
+    "experiments": {
+        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes"),
+        *("detectron2", "torch"),
+    },
 }
 # The one step back: a config registers what it names, by a call that imports the models when it is made.
 CALLED = "registration"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
-from epl_d2.compilation import compiled, count_ones, lowest_bit, zeros_above
+from epl_d2.compilation import _Cache, compiled, count_ones, lowest_bit, zeros_above
 
 
 @compiled
@@ -38,6 +40,48 @@ def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
     double = compiled(namespace["double"])
     assert double(21) == 42
     assert double.signatures
+
+
+@pytest.fixture
+def kernel_file(tmp_path, monkeypatch):
+    """A module with one kernel, which is cached beside it."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(_Cache, "_said", False)
+    (tmp_path / "kernels.py").write_text("def double(number):\n    return 2 * number\n")
+
+    def fresh():
+        specification = importlib.util.spec_from_file_location("kernels", tmp_path / "kernels.py")
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return compiled(module.double)
+
+    return fresh, tmp_path / "__pycache__"
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_cache_is_said_once_and_replaced(kernel_file, caplog, ending):
+    fresh, folder = kernel_file
+    assert fresh()(21) == 42
+    (file,) = folder.glob(f"*.{ending}")
+    file.write_bytes(file.read_bytes()[:40])
+    for _ in range(2):
+        kernel = fresh()
+        assert kernel(21) == 42
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and f"Numba's cache in {folder} cannot be used" in said[0]
+    assert sum(kernel.stats.cache_hits.values()) == 1  # the second one found a whole cache
+
+
+def test_a_full_disk_below_the_cache_is_said_once(kernel_file, caplog, monkeypatch):
+    fresh, folder = kernel_file
+
+    def full(self, *arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    assert fresh()(21) == fresh()(21) == 42
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and str(folder) in said[0] and "No space left on device" in said[0]
 
 
 @pytest.mark.slow

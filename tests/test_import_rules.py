@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "losses": {"compilation", "files", "torch"},
     "config": {"losses", "registration", "detectron2"},
     "data": {"config", "contours", "files", "cv2", "detectron2", "fvcore", "torch"},
-    "evaluation": {"compilation", "contours", "data", "files", "cv2", "detectron2", "torch"},
+    "evaluation": {"compilation", "contours", "data", "files", "processes", "cv2", "detectron2", "torch"},
     "visualization": {"contours", "data", "files", "losses", "cv2", "torch"},
     "modeling": {"config", "contours", "losses", "detectron2", "fvcore", "torch"},
     "registration": {"data", "modeling", "detectron2"},

@@ -53,6 +53,8 @@ def main() -> int:
     with ThreadPool(workers) as pool:
         reports = tqdm(pool.imap(inspect, records), total=len(records), unit="image")
         summary = summarise(reports, len(metadata.stuff_classes))
+    if summary.images > len(summary.errors) and not summary.pixels[:-1].any():
+        summary.errors.append(f"{args.name}: nothing is labelled, every pixel is ignored")
     print(describe(summary, metadata.stuff_classes))
     for error in summary.errors[: args.max_errors]:
         print(f"error: {error}", file=sys.stderr)

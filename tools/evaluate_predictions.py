@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from epl_d2.contours.nearest import MAX_DISTANCE
+from epl_d2.data.datasets.layout import read_list
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
 from epl_d2.data.label_io import make_label_map
 from epl_d2.evaluation import BoundaryStatistics
@@ -83,10 +84,9 @@ def wanted_names(targets: Sequence[str], list_file: Path | None) -> list[str]:
     if list_file is None:
         return sorted(targets)
     try:
-        lines = list_file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ValueError(f"--list {list_file}: {error.strerror}") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+        names = read_list(list_file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--list {error}") from error
     unknown = [name for name in names if name not in targets]
     if unknown or not names:
         raise ValueError(f"--list {list_file}: {len(unknown)} of {len(names)} names have no label file: {unknown[:3]}")
@@ -143,7 +143,11 @@ def evaluate_folder(
         skip_bad=options.skip_bad,
         progress=lambda done: show_progress(name, len(pairs), start, done),
     )
-    return statistics, [f"{key}: no prediction" for key in missing] + bad
+    left_out = [f"{key}: no prediction" for key in missing] + bad
+    if not statistics.num_images:
+        shown = "".join(f"\n  {message}" for message in left_out[:5])
+        raise ValueError(f"{folder}: none of the {len(names)} images can be used:{shown}")
+    return statistics, left_out
 
 
 def run(options: argparse.Namespace) -> None:

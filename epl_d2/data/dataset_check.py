@@ -28,7 +28,7 @@ def check_dataset_before_training(
     Raises:
         FileNotFoundError: the root, an image or a label file is missing.
         ValueError: the name is unknown, the data set is empty, NUM_CLASSES or IGNORE_VALUE contradict its
-            metadata, or a label map cannot be read or has unknown ids.
+            metadata, a label map cannot be read or has unknown ids, or no label map has any label.
     """
     if name not in DatasetCatalog.list():
         similar = [known for known in DatasetCatalog.list() if "sem_seg" in known]
@@ -48,14 +48,22 @@ def check_dataset_before_training(
     for record in records:
         for key in ("file_name", "sem_seg_file_name"):
             if key in record and not os.path.isfile(record[key]):
-                raise FileNotFoundError(f"{name}: {record[key]} does not exist")
+                raise FileNotFoundError(f"{name}: {record[key]} does not exist or is no file")
         if needs_labels and "sem_seg_file_name" not in record:
             raise ValueError(f"{name}: {record['file_name']} has no label map")
     labelled = [record for record in records if "sem_seg_file_name" in record]
+    nothing_labelled = bool(labelled)
     for index in np.unique(np.linspace(0, len(labelled) - 1, min(sample, len(labelled))).astype(int)):
-        wrong = unknown_ids(read_record_label(labelled[index]), num_classes, ignore_value)
+        label = read_record_label(labelled[index])
+        nothing_labelled &= bool((label == ignore_value).all())
+        wrong = unknown_ids(label, num_classes, ignore_value)
         if wrong:
             raise ValueError(
                 f"{name}: {labelled[index]['sem_seg_file_name']} holds the label ids {wrong[:10]}, "
                 f"expected 0..{num_classes - 1} or {ignore_value}"
             )
+    if nothing_labelled and needs_labels:
+        raise ValueError(
+            f"{name}: nothing is labelled, every pixel of the label maps looked at is the ignored {ignore_value}, as "
+            f"in {labelled[0]['sem_seg_file_name']}"
+        )

@@ -7,6 +7,8 @@ Shape shorthand in this module:
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,13 @@ def unknown_ids(label: np.ndarray, num_classes: int, ignore_value: int) -> list[
 
 
 def _open(path: str | Path) -> Image.Image:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise ValueError(f"{path}: not a regular file")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from error
     try:
         return Image.open(path)
     except FileNotFoundError:

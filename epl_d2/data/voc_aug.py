@@ -18,6 +18,7 @@ from scipy.io import loadmat
 
 from epl_d2.files import write_whole
 
+from .datasets.layout import read_list
 from .datasets.metadata import DATASETS, bit_reversal_palette
 from .label_io import read_label
 
@@ -137,8 +138,7 @@ def write_train_aug(
 
 def _read_list(path: str) -> set[str]:
     try:
-        with open(path, encoding="utf-8") as lines:
-            return {line.split()[0] for line in lines if line.strip()}
+        return set(read_list(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing. Needed are:\n{DOWNLOADS}") from None
 

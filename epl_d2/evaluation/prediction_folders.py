@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from epl_d2.data.label_io import read_label
+from epl_d2.processes import end_with_parent
 
 from .boundary_statistics import BoundaryStatistics, check_widths
 
@@ -60,7 +61,9 @@ def find_targets(folder: Path, cityscapes: bool) -> dict[str, tuple[Path, str]]:
     endings = _CITYSCAPES_LABELS if cityscapes else {".png": "train-id"}
     for ending, encoding in endings.items():
         of_this_ending: dict[str, Path] = {}
-        for file in sorted(folder.rglob(f"*{ending}")):
+        for file in _pngs_below(folder):
+            if not file.name.lower().endswith(ending.lower()):
+                continue
             name = _cityscapes_frame(file.stem) if cityscapes else file.stem
             if name in of_this_ending:
                 raise ValueError(f"two label files for {name}: {of_this_ending[name]} and {file}")
@@ -84,7 +87,7 @@ def find_predictions(folder: Path, names: Iterable[str], cityscapes: bool) -> tu
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     files: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(folder.rglob("*.png")):
+    for file in _pngs_below(folder):
         files[_cityscapes_frame(file.stem) if cityscapes else file.stem].append(file)
     found, missing = {}, []
     for name in names:
@@ -137,7 +140,8 @@ def count_pairs(
             collect(index, _count_task(task, empty, skip_bad))
     else:
         context = multiprocessing.get_context("spawn")  # forking a process with threads is unsafe
-        with ProcessPoolExecutor(min(jobs, max(len(tasks), 1)), mp_context=context) as pool:
+        workers = min(jobs, max(len(tasks), 1))
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
             futures = {pool.submit(_count_task, task, empty, skip_bad): i for i, task in enumerate(tasks)}
             try:
                 for future in as_completed(futures):
@@ -191,6 +195,13 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError(f"the same folder or file is given twice: {', '.join(map(str, paths))}")
     return names
+
+
+def _pngs_below(folder: Path) -> list[Path]:
+    """The PNGs below a folder, whatever the case of their ending; not the companions `._NAME` of macOS."""
+    return sorted(
+        file for file in folder.rglob("*") if file.suffix.lower() == ".png" and not file.name.startswith("._")
+    )
 
 
 def _cityscapes_frame(stem: str) -> str:

@@ -40,7 +40,7 @@ def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
     finished = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "fits the backbone of:\n  configs/" in finished.stdout
     assert "configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16.yaml" in finished.stdout
-    assert not any(other in finished.stdout for other in ("R_50", "semantic_fpn", "pytorch_deeplab"))
+    assert not any(other in finished.stdout for other in ("R_50", "semantic_fpn", "VOC2012/pytorch_deeplab"))
     assert [p.name for p in target.parent.iterdir()] == ["mobilenet_v2.pth"]
 
     Wrapper().load_state_dict(read_state_dict(target), strict=True)

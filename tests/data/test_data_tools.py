@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_check_fails_and_names_the_files(run, described, tmp_path, save):
     code, text, _ = run("tools/check_dataset.py", "pairs_all", "--dataset-file", described)
     assert code == 1 and "pairs_all: 2 errors" in text
     assert "photos/1.png: not a readable image" in text and "labels/4.png: label ids [37]" in text
+
+
+def test_check_names_pipes_and_a_data_set_without_labels(run, described, tmp_path, save):
+    for index in range(6):
+        save(tmp_path / "labels" / f"{index}.png", np.full((40, 56), 255, np.uint8))
+    (tmp_path / "photos" / "1.png").unlink()
+    os.mkfifo(tmp_path / "photos" / "1.png")
+    code, text, _ = run("tools/check_dataset.py", "pairs_all", "--dataset-file", described)
+    assert code == 1 and "photos/1.png: not a regular file" in text
+    assert "pairs_all: nothing is labelled, every pixel is ignored" in text
 
 
 @pytest.mark.parametrize("script", ["tools/check_dataset.py", "tools/visualize_data.py"])

@@ -54,6 +54,23 @@ def test_an_empty_data_set_is_refused(records):
         check_dataset_before_training(NAME, 3)
 
 
+def test_a_data_set_without_any_label_is_refused(records, tmp_path, save):
+    for index in range(6):
+        save(tmp_path / "labels" / f"{index}.png", np.full((40, 56), 255, np.uint8))
+    with pytest.raises(ValueError, match=r"nothing is labelled, .* 255, as in .*labels/0\.png"):
+        check_dataset_before_training(NAME, 3)
+    check_dataset_before_training(NAME, 3, needs_labels=False)
+    save(tmp_path / "labels" / "3.png", np.zeros((40, 56), np.uint8))
+    check_dataset_before_training(NAME, 3)
+
+
+def test_a_pipe_is_named(records, tmp_path):
+    os.remove(records[4]["sem_seg_file_name"])
+    os.mkfifo(records[4]["sem_seg_file_name"])
+    with pytest.raises(FileNotFoundError, match=r"labels/4\.png does not exist or is no file"):
+        check_dataset_before_training(NAME, 3)
+
+
 def test_a_sample_of_the_labels_is_read(records, tmp_path, save):
     save(tmp_path / "labels" / "5.png", np.full((40, 56), 37, np.uint8))
     with pytest.raises(ValueError, match=r"labels/5\.png holds the label ids \[37\], expected 0\.\.2 or 255"):

@@ -133,6 +133,17 @@ def test_voc_follows_its_lists(tmp_path, save, label):
         load_voc_2012(str(tmp_path), "empty")
     with pytest.raises(FileNotFoundError, match=r"there is no list .*val\.txt"):
         load_voc_2012(str(tmp_path), "val")
+    (lists / "marked.txt").write_text("2007_3\n2007_1\n", encoding="utf-8-sig")
+    assert load_voc_2012(str(tmp_path), "marked") == records
+    (lists / "wide.txt").write_text("2007_3\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"wide\.txt: the list is no UTF-8 text"):
+        load_voc_2012(str(tmp_path), "wide")
+    (lists / "wider.txt").write_bytes("2007_3\n".encode("utf-16-le"))  # without a mark every byte is valid UTF-8
+    with pytest.raises(ValueError, match=r"wider\.txt: the list is no UTF-8 text"):
+        load_voc_2012(str(tmp_path), "wider")
+    (lists / "double.txt").write_text("2007_3\n2007_1\n2007_3\n")
+    with pytest.raises(ValueError, match=r"double\.txt: 1 names are in the list twice: 2007_3"):
+        load_voc_2012(str(tmp_path), "double")
     with pytest.raises(FileNotFoundError, match=r"(?s)SegmentationClassAug.*prepare_voc_aug"):
         load_voc_2012(str(tmp_path), "train", "SegmentationClassAug")
     (lists / "mine.txt").write_text("2007_2\n")

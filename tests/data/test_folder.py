@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_files_without_partner_are_listed(tmp_path, folders, save):
     register_sem_seg_folder("mine", *folders, ["a", "b", "c"], **ENDINGS)
     with pytest.raises(ValueError, match=r"mine: 1 images without.*: extra; 1 labels without.*: lonely$"):
         DatasetCatalog.get("mine")
+
+
+def test_a_link_that_leads_back_is_named(folders):
+    """Followed, it would give every file forty times."""
+    os.symlink(folders[0], os.path.join(folders[0], "night", "again"))
+    register_sem_seg_folder("mine", *folders, ["a", "b", "c"], **ENDINGS)
+    with pytest.raises(ValueError, match=r"night/again is a link to .*photos, which holds it"):
+        DatasetCatalog.get("mine")
+
+
+def test_a_link_to_another_folder_is_followed(folders, tmp_path):
+    for folder in folders:
+        os.rename(os.path.join(folder, "night"), str(tmp_path / f"night_{os.path.basename(folder)}"))
+        os.symlink(tmp_path / f"night_{os.path.basename(folder)}", os.path.join(folder, "night"))
+    register_sem_seg_folder("mine", *folders, ["a", "b", "c"], **ENDINGS)
+    assert [record["image_id"] for record in DatasetCatalog.get("mine")] == ["day/1", "night/2"]
 
 
 def test_missing_and_empty_folders(tmp_path, folders):
@@ -141,6 +158,19 @@ def test_yaml_does_not_take_the_name_of_another_data_set(described):
         ({"classes": None}, r"missing keys \['classes'\]"),
         ({"splits": ["train"]}, "splits is"),
         ({"splits": {"train": {"images": "photos"}}}, "splits is"),
+        ({"splits": {"train": {"images": 1, "labels": 2}}}, "splits is"),
+        ({"name": 3}, "name is 3, expected a name"),
+        ({"classes": "a, b"}, "classes is 'a, b', expected a list of names"),
+        ({"classes": [1, True]}, r"classes is \[1, True\], expected a list of names \(in quotes\)"),
+        ({"palette": ["red", "blue"]}, r"palette is .*colours \[r, g, b\]"),
+        ({"palette": 3}, "palette is 3"),
+        ({"palette": [[1, 2, 300], [1, 2, 3]]}, "palette is .*0..255"),
+        ({"ignore_value": "void"}, "ignore_value is 'void', expected an id"),
+        ({"label_map": [1, 2]}, r"label_map is \[1, 2\]"),
+        ({"label_map": {"road": 1}}, "label_map is {'road': 1}"),
+        ({"rgb_masks": "yes please"}, "rgb_masks is 'yes please', expected true or false"),
+        ({"ignore_color": 7}, r"ignore_color is 7, expected a colour"),
+        ({"image_ending": 1}, r"image_ending is 1, expected a text \(in quotes\)"),
     ],
 )
 def test_yaml_errors_name_file_and_key(described, changes, message):
@@ -156,6 +186,12 @@ def test_yaml_must_be_yaml(tmp_path):
     path.write_text("just text")
     with pytest.raises(ValueError, match=r"broken\.yaml: expected the keys"):
         register_from_yaml(str(path))
+    path.write_text("name: streets", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"broken\.yaml: not a YAML file in UTF-8"):
+        register_from_yaml(str(path))
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(FileNotFoundError, match=r"pipe\.yaml"):
+        register_from_yaml(str(tmp_path / "pipe.yaml"))
     with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         register_from_yaml(str(tmp_path / "missing.yaml"))
 

@@ -135,6 +135,15 @@ def test_plain_names(tmp_path):
     assert find_predictions(tmp_path / "pred", ["x", "y.z"], cityscapes=False) == ({"x": prediction}, ["y.z"])
 
 
+def test_endings_of_any_case_and_companions_of_macos(tmp_path):
+    gt, pred = tmp_path / "gt", tmp_path / "pred"
+    label, prediction = write(gt / "x.PNG"), write(pred / "x.Png")
+    for folder in (gt, pred):
+        (folder / "._x.png").write_bytes(b"resource fork")
+    assert find_targets(gt, cityscapes=False) == {"x": (label, "train-id")}
+    assert find_predictions(pred, ["x"], cityscapes=False) == ({"x": prediction}, [])
+
+
 def test_cityscapes_names(tmp_path):
     gt, pred = tmp_path / "gt", tmp_path / "pred"
     frames = ["aachen_000000_000019", "bonn_000001_000019", "ulm_000002_000019"]

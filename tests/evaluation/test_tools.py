@@ -185,6 +185,21 @@ def test_bad_files(folders, run_tool):
     assert done.returncode == 0 and "ours: 2 images" in done.stdout
 
 
+def test_nothing_usable_fails_and_leaves_nothing(folders, run_tool):
+    root, _ = folders
+    for file in (root / "runs" / "ours").iterdir():
+        file.write_bytes(b"spoiled")
+    common = root / "runs" / "ours", root / "gt", "--num-classes", 6, "--jobs", 1
+    done = run_tool("evaluate_predictions.py", *common, "--skip-bad", "--output", root / "out")
+    assert done.returncode == 1 and re.search(
+        r"runs/ours: none of the 19 images can be used:\n.*im_0\.png", done.stderr
+    )
+    assert not (root / "out").exists()
+    (root / "list.txt").write_text("im_0\n", encoding="utf-16")
+    done = run_tool("evaluate_predictions.py", *common, "--list", root / "list.txt")
+    assert done.returncode == 1 and "list.txt: the list is no UTF-8 text" in done.stderr
+
+
 def test_needs_neither_torch_nor_detectron2(folders):
     root, _ = folders
     code = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,43 @@ _FILE_KEYS = {
     "name", "splits", "classes", "palette", "ignore_value", "label_map", "rgb_masks", "ignore_color",
     "image_ending", "label_ending",
 }  # fmt: skip
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_integer(v) and 0 <= v <= 255 for v in value)
+
+
+def _is_split(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == _SPLIT_KEYS and all(isinstance(v, str) for v in value.values())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_label_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_integer(id) for pair in value.items() for id in pair)
+
+
+# Key of the file -> whether a value may stand there, what it may be.
+_FILE_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: _is_text(value) and bool(value), "a name"),
+    "classes": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of names (in quotes)"),
+    "palette": (
+        lambda value: value is None or (isinstance(value, list) and all(map(_is_color, value))),
+        "a list of colours [r, g, b], each 0..255",
+    ),
+    "ignore_value": (_is_integer, "an id"),
+    "label_map": (lambda value: value is None or _is_label_map(value), "{id in the file: id wanted}"),
+    "rgb_masks": (lambda value: isinstance(value, bool), "true or false"),
+    "ignore_color": (lambda value: value is None or _is_color(value), "a colour [r, g, b], each 0..255"),
+    "image_ending": (_is_text, "a text (in quotes)"),
+    "label_ending": (_is_text, "a text (in quotes)"),
+}
 
 
 def load_sem_seg_folder(
@@ -137,19 +174,24 @@ def register_from_yaml(path: str) -> list[str]:
         FileNotFoundError: there is no such file.
         ValueError: the file is not as described; the message names the key.
     """
-    with open(path, encoding="utf-8") as file:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: there is no such file")
+    with open(path, encoding="utf-8-sig") as file:
         try:
             content = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path}: not a YAML file ({error})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a YAML file in UTF-8 ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected the keys {sorted(_FILE_KEYS)}")
     unknown = sorted(map(str, content.keys() - _FILE_KEYS))
     missing = sorted({"name", "splits", "classes"} - content.keys())
     if unknown or missing:
         raise ValueError(f"{path}: unknown keys {unknown}, missing keys {missing}; known are {sorted(_FILE_KEYS)}")
+    for key, (fits, expected) in _FILE_TYPES.items():
+        if key in content and not fits(content[key]):
+            raise ValueError(f"{path}: {key} is {content[key]!r}, expected {expected}")
     splits, base = content["splits"], os.path.dirname(os.path.abspath(path))
-    if not isinstance(splits, dict) or any(not isinstance(s, dict) or set(s) != _SPLIT_KEYS for s in splits.values()):
+    if not isinstance(splits, dict) or not all(map(_is_split, splits.values())):
         raise ValueError(f"{path}: splits is {splits!r}, expected {{SPLIT: {{images: FOLDER, labels: FOLDER}}}}")
     options = {key: value for key, value in content.items() if key not in ("name", "splits")}
     names = []

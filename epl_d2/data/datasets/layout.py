@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -31,13 +32,15 @@ def files_by_stem(
         recursive: look into subfolders; their names become part of the stem, as "sub/stem".
 
     Raises:
-        ValueError: two files share a stem.
+        ValueError: two files share a stem, or a link leads back to a folder that holds it.
     """
     suffixes = tuple(suffixes)
     found: dict[str, str] = {}
     for parent, subfolders, files in os.walk(folder, followlinks=True):
         if not recursive:
             subfolders.clear()
+        for subfolder in subfolders:
+            _refuse_loop(parent, subfolder)
         for file in files:
             path = os.path.join(parent, file)
             stem, suffix = os.path.splitext(os.path.relpath(path, folder))
@@ -48,6 +51,40 @@ def files_by_stem(
                 raise ValueError(f"{found[stem]} and {path} have the same stem; which of them is meant?")
             found[stem] = path
     return dict(sorted(found.items()))
+
+
+def _refuse_loop(parent: str, subfolder: str) -> None:
+    """Raise ValueError for a link that would be followed for ever."""
+    link = os.path.join(parent, subfolder)
+    if os.path.islink(link):
+        target, here = os.path.realpath(link), os.path.realpath(parent)
+        if os.path.commonpath([target, here]) == target:
+            raise ValueError(
+                f"{link} is a link to {target}, which holds it: its files would be counted again and again"
+            )
+
+
+def read_list(path: str | os.PathLike) -> list[str]:
+    """The first word of every line of a list of images, with a byte order mark or without.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no UTF-8 text, or a word is in it twice.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: there is no such list")
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            names = [line.split()[0] for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the list is no UTF-8 text ({error}); editors offer UTF-8 when they save") from error
+    if broken := [name for name in names if "\0" in name]:
+        raise ValueError(f"{path}: the list is no UTF-8 text, or damaged: it has null characters ({broken[0][:20]!r})")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        more = ", ..." if len(twice) > 5 else ""
+        raise ValueError(f"{path}: {len(twice)} names are in the list twice: {', '.join(twice[:5])}{more}")
+    return names
 
 
 def require_files(files: dict[str, str], stems: Sequence[str], folder: str, dataset: str, kind: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from .layout import files_by_stem, require_files, require_folder, require_records
+from .layout import files_by_stem, read_list, require_files, require_folder, require_records
 from .metadata import DATASETS
 from .registration import Record, register_sem_seg
 
@@ -41,8 +41,7 @@ def load_voc_2012(root: str, image_set: str, label_folder: str = "SegmentationCl
     label_root = require_folder(os.path.join(root, label_folder), name, LAYOUT)
     if not os.path.isfile(list_file):
         raise FileNotFoundError(f"{name}: there is no list {list_file}. Expected:\n{LAYOUT}")
-    with open(list_file, encoding="utf-8") as lines:
-        ids = [line.split()[0] for line in lines if line.strip()]
+    ids = read_list(list_file)
     images, labels = files_by_stem(image_root, (".jpg",)), files_by_stem(label_root, (".png",))
     require_files(images, ids, image_root, name, "images")
     require_files(labels, ids, label_root, name, "label files")

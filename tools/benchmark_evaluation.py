@@ -22,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.label_io import read_label
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.boundary_iou import count_boundary_bands
@@ -112,18 +113,20 @@ def dilation_scores(
 
 
 def time_pair(prediction: np.ndarray, target: np.ndarray, classes: int, widths: list[int], repeats: int) -> list[float]:
-    """Milliseconds of the confusion matrix, boundary F, trimap, Boundary IoU, ``update``, numpy.bincount."""
+    """Milliseconds of the parts, of ``update`` with all of them, and of numpy.bincount."""
     masked, confusion = np.empty_like(target), np.zeros((classes, classes), np.int64)
     count_confusion(prediction, target, VOID, masked, confusion)
     present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     common = (masked, target, classes, np.asarray(widths, np.int64), VOID)
-    everything = BoundaryStatistics(classes, widths)
+    everything, nearest = (BoundaryStatistics(classes, widths, ignore_mode=mode) for mode in ("ignore", "nearest"))
     parts: list[Callable[[], object]] = [
         lambda: count_confusion(prediction, target, VOID, masked, confusion),
         lambda: match_contours(*common, False),
         lambda: count_trimap(*common, "label-change"),
         lambda: count_boundary_bands(*common, present, False),
         lambda: everything.update(prediction, target),
+        lambda: nearest_valid(target, VOID),
+        lambda: nearest.update(prediction, target),
         lambda: np.bincount(target.ravel().astype(np.int64) * 256 + prediction.ravel(), minlength=256**2),
     ]
     least = []
@@ -140,13 +143,14 @@ def time_pair(prediction: np.ndarray, target: np.ndarray, classes: int, widths: 
 def time_case(name: str, pairs: list[Pair], classes: int, widths: list[int], repeats: int, plain_images: int) -> None:
     """Print the mean times of these pairs, and the ratio to :func:`dilation_scores` on the first few."""
     times = np.mean([time_pair(*pair, classes, widths, repeats) for pair in pairs], axis=0)
-    confusion, contours, trimap, bands, everything, bincount = times
+    confusion, contours, trimap, bands, everything, filling, nearest, bincount = times
     main_part = confusion + contours + trimap
     wrong = statistics.mean(float((p != t)[t != VOID].mean()) for p, t in pairs)
     height, width = pairs[0][1].shape
     print(f"\n{name}: {len(pairs)} images ({height} x {width}), {classes} classes, {100 * wrong:.1f} % wrong")
     print(f"  confusion {confusion:.1f} + boundary F {contours:.1f} + trimap {trimap:.1f} = {main_part:.1f} ms")
     print(f"  Boundary IoU {bands:.1f} ms; update() with everything {everything:.1f} ms an image")
+    print(f"  with ignored pixels filled by the nearest: {nearest:.1f} ms, of which filling {filling:.2f} ms")
     print(f"  for comparison, a confusion matrix with numpy.bincount: {bincount:.1f} ms")
     for prediction, target in pairs[:plain_images]:
         start = time.process_time()

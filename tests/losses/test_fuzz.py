@@ -134,7 +134,7 @@ def check(case: Case) -> None:
     assert gradient.isfinite().all()
     ignored = ~case.counted.unsqueeze(1).expand_as(gradient)
     assert not gradient[ignored].any()
-    other = case.logits.masked_fill(ignored, 1.0).requires_grad_()
+    other = case.logits.clone().masked_fill_(ignored, 1.0).requires_grad_()  # of the same layout
     again = case.loss(other, labels)
     assert torch.equal(again, value)
     assert torch.equal(torch.autograd.grad(again, other)[0], gradient)

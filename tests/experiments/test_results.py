@@ -39,6 +39,22 @@ paper:
   notes: [A note.]
 """
 
+TWO_BASELINES = """\
+name: pairs
+config: unused.yaml
+evaluate: {val: some_val, test: some_test}
+widths: [1, 3]
+seeds: [1]
+classes: true
+methods:
+  "{model}{loss}": {product: {model: [a, b], loss: ["", _epl]}, baseline: "{model}"}
+paper:
+  source: Table 0
+  split: test
+  numbers: {"{model}{loss}": [60.0, 61.0, 70.0, 72.5]}
+  classes: {b: [1, 2, 3]}
+"""
+
 
 def statistics_of(shift: int, seed: int):
     """Counts of 6 images in which the prediction is the target moved by `shift` pixels."""
@@ -170,6 +186,24 @@ def test_differences_to_controls_and_scores_that_a_record_lacks(grid, tmp_path):
         np.savez(file, **kept)
     older = write_results(grid, tmp_path, tmp_path, "abc")[1].read_text()
     assert older != text and len(older.splitlines()) == len(text.splitlines()) and "nan" not in older
+
+
+def test_methods_with_baselines_of_their_own(tmp_path):
+    """Each is compared with its own baseline, and has a table of classes with it."""
+    (tmp_path / "grid.yaml").write_text(TWO_BASELINES)
+    grid = read_grid(tmp_path / "grid.yaml")
+    shifts = {"a": 3, "a_epl": 1, "b": 4, "b_epl": 2}
+    scores = {name: write_run(tmp_path, name, 1, shift)["test"] for name, shift in shifts.items()}
+    text = write_results(grid, tmp_path, tmp_path, "abc")[1].read_text().split("## test")[1]
+    for model in "ab":
+        difference = scores[f"{model}_epl"]["mIoU"] - scores[model]["mIoU"]
+        cell = cells_of(text, "Difference to its baseline,", f"{model}_epl - {model}")[1]
+        assert cell.startswith(f"{difference:+.2f} [")
+        cells = cells_of(text, "Published: Table 0.", f"{model}_epl")
+        assert cells[3].startswith(f"{difference:+.2f} [")
+        assert cells[4] == {"a": "+1.00", "b": "+2.50"}[model]
+    assert "| class | a | a_epl |" in text
+    assert "| class | b | b, paper | b_epl |" in text
 
 
 def test_curves_of_grids_in_one_picture(grid, tmp_path, monkeypatch):

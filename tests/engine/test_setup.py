@@ -1,10 +1,9 @@
-"""Preparation of a config, the optimizer's groups and the hooks."""
+"""Preparation of a config, and the order of the hooks."""
 
 import pytest
 import torch
 from detectron2.engine import hooks
 from detectron2.utils import comm
-from torch import nn
 
 from epl_d2 import get_cfg
 from epl_d2.data.datasets import register_all_datasets
@@ -58,26 +57,6 @@ def test_with_cuda_the_device_stays(monkeypatch):
     cfg.MODEL.DEVICE = "cuda"
     prepare_config(cfg)
     assert cfg.MODEL.DEVICE == "cuda"
-
-
-class TwoParts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-        self.sem_seg_head = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))
-
-
-def test_head_learns_at_its_own_rate_and_norms_decay_as_configured():
-    cfg = get_cfg()
-    cfg.SOLVER.BASE_LR, cfg.SOLVER.HEAD_LR_FACTOR = 0.01, 10.0
-    cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 1e-4, 0.0
-    model = TwoParts()
-    optimizer = Trainer.build_optimizer(cfg, model)
-    settings = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        group = settings[id(parameter)]
-        assert group["lr"] == pytest.approx(0.1 if name.startswith("sem_seg_head") else 0.01), name
-        assert group["weight_decay"] == (0.0 if ".1." in name else 1e-4), name
 
 
 @pytest.fixture

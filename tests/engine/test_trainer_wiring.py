@@ -209,10 +209,11 @@ def test_the_trainer_holds_its_periods(solver_config, tmp_path):
 
 
 def test_pictures_are_drawn_with_the_settings_of_the_losses():
-    keys = {"POINT.KERNEL_SIZE": 13, "LINE.KERNEL_SIZE": 9, "SPLITTER": "C", "CONVOLUTION": "standard"}
+    keys = {"POINT.KERNEL_SIZE": 13, "SPLITTER": "C", "CONVOLUTION": "standard", "IGNORE_MODE": "exclude"}
     cfg = configured(**{f"MODEL.EPL.{key}": value for key, value in keys.items()}, VIS_PERIOD=9)
     settings = TrainingPictures(cfg, TwoParts())._drawing
-    expected = {"kernel_size": 13, "splitter": "C", "convolution": "standard", "ignore_value": 254}
+    expected = {"kernel_size": 13, "splitter": "C", "convolution": "standard", "ignore_mode": "exclude"}
+    expected["ignore_value"] = 254
     assert {name: settings[name] for name in expected} == expected
     assert list(settings["classes"]) == ["a", "b"]
 

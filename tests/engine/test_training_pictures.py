@@ -13,8 +13,6 @@ from torch import nn
 
 from epl_d2 import get_cfg
 from epl_d2.engine.training_pictures import TrainingPictures
-from epl_d2.losses import potential_field
-from epl_d2.visualization.potential import energy_colors, paint_energies
 from epl_d2.visualization.training import longest_contour, training_pictures
 
 PALETTE = [(0, 0, 0), (200, 0, 0), (0, 200, 0)]
@@ -132,24 +130,31 @@ def test_period_must_be_positive():
         TrainingPictures(cfg, Model())
 
 
+def energies_to_the_right(field: np.ndarray, reach: int) -> np.ndarray:
+    """The sum over a pixel and the `reach` pixels right of it; beyond the frame the last one counts again."""
+    width = field.shape[1]
+    return sum(field[:, np.minimum(np.arange(width) + step, width - 1)] for step in range(reach + 1))
+
+
 def test_potential_is_the_field_of_the_losses():
+    """One color for every whole energy, the same in both panels."""
     labels = np.zeros((20, 24), dtype=np.int64)
     labels[:, :6] = labels[:, 12:20] = 2  # left of a change twice, class 0 once
-    labels[0] = 255
     generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(3), labels.shape).transpose(2, 0, 1).astype(np.float32)
+    probabilities = generator.dirichlet(np.ones(3), labels.shape).transpose(2, 0, 1)
     image = generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     shown = training_pictures(
-        image, labels, probabilities, palette=PALETTE, classes=CLASSES, kernel_size=7, splitter="A"
+        image, labels, probabilities.astype(np.float32), palette=PALETTE, classes=CLASSES, kernel_size=7, splitter="A"
     )["potential"]
     height, width = labels.shape
-    for field, left in ((labels == 2, 0), (probabilities[2], None)):
-        masked = torch.from_numpy(np.where(labels == 255, 0, field).astype(np.float32))
-        energies = potential_field(masked[None, None], 7, "A")[0, 0, 0].numpy()
-        wanted = paint_energies(energies, 3)[1:-1, 1:-1]  # panels have a frame of one pixel
-        panel = shown[-height:, :width] if left == 0 else shown[-height:, -110 : -110 + width]
-        assert np.array_equal(panel[1:-1, 1:-1], wanted)
-    assert tuple(energy_colors(3)[0]) != tuple(energy_colors(3)[-1])
+    panels = shown[-height:, :width], shown[-height:, -110 : -110 + width]
+    colors = {}
+    for panel, field in zip(panels, (labels == 2, probabilities[2]), strict=True):
+        energies = np.floor(energies_to_the_right(field.astype(float), 3) + 0.5)
+        for y, x in np.ndindex(height - 2, width - 2):  # panels have a frame of one pixel
+            color = tuple(panel[y + 1, x + 1])
+            assert colors.setdefault(energies[y + 1, x + 1], color) == color
+    assert set(colors) == {0, 1, 2, 3, 4} and len(set(colors.values())) == 5
 
 
 def test_the_field_shown_is_that_of_the_longest_contour():

@@ -72,17 +72,19 @@ def scene():
     """Logits [2, 4, 24, 28] and labels of them, some of which are 254."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 4, (2, 3, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(7, 2)
-    labels[:, :2, 3:20] = 254
+    labels[:, :7, 3:20] = 254  # wider than the rays of LINE (4) and POINT (6) reach
     return torch.randn(2, 4, 24, 28, generator=generator), labels
 
 
-@pytest.mark.parametrize("convolution", ["standard", "anisotropic"])
-def test_epl_hands_every_setting_to_both_losses(scene, convolution):
-    keys = {**EPL, "STRIDE": 1, "CONVOLUTION": convolution}
+@pytest.mark.parametrize(
+    ("convolution", "ignore_mode"), [("standard", "exclude"), ("anisotropic", "background"), ("anisotropic", "nearest")]
+)
+def test_epl_hands_every_setting_to_both_losses(scene, convolution, ignore_mode):
+    keys = {**EPL, "STRIDE": 1, "CONVOLUTION": convolution, "IGNORE_MODE": ignore_mode}
     found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene)
-    common = {"convolution": convolution, "ignore_value": IGNORE_VALUE}
-    torch.testing.assert_close(found["loss_epl_point"], 0.3 * losses.point_loss(*scene, **POINT, **common))
-    torch.testing.assert_close(found["loss_epl_line"], 0.4 * losses.line_loss(*scene, **LINE, **common))
+    common = {"convolution": convolution, "ignore_value": IGNORE_VALUE, "ignore_mode": ignore_mode}
+    torch.testing.assert_close(found["loss_epl_point"], 0.3 * losses.point_loss(*scene, **{**POINT, **common}))
+    torch.testing.assert_close(found["loss_epl_line"], 0.4 * losses.line_loss(*scene, **{**LINE, **common}))
 
 
 @pytest.mark.parametrize(("loss", "settings"), [(losses.point_loss, POINT), (losses.line_loss, LINE)])

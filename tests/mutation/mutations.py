@@ -163,14 +163,14 @@ MUTATIONS = (
         "epl_d2/losses/terms.py",
         "reach = max(term.kernel_size // 2 for term in terms)",
         "reach = min(term.kernel_size // 2 for term in terms)",
-        ("tests/losses/test_epl.py", WIRING),
+        (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
     ),
     Mutation(
         "scene_used_up_by_the_first_loss",
         "epl_d2/losses/kernels/__init__.py",
         "last=path not in paths[i + 1 :]",
         "last=True",
-        ("tests/losses/test_epl.py", WIRING),
+        (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
     ),
     Mutation(
         "threads_of_the_parent_after_a_fork",

@@ -6,8 +6,9 @@
 
 Writes compared/ranking.csv, every image by how much its boundary F-measure changes, and one sheet for each of
 the images that change most: image, ground truth, both predictions, and the boundary errors that one makes and
-the other does not. Labels and predictions are single-channel pictures of class ids, as TEST.SAVE_PREDICTIONS
-writes them. Files belong together that have one name apart from the ending and, where names differ, a suffix:
+the other does not. The ignored rims of PASCAL VOC take the nearest label first, so that contours lie in them.
+Labels and predictions are single-channel pictures of class ids, as TEST.SAVE_PREDICTIONS writes them. Files belong
+together that have one name apart from the ending and, where names differ, a suffix:
 
     python tools/compare_predictions.py leftImg8bit/val gtFine/val \\
         output/fpn/inference/predictions output/fpn_epl/inference/predictions --dataset cityscapes \\
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image, read_label
 from epl_d2.evaluation import BoundaryStatistics
@@ -51,6 +53,8 @@ class Files:
     def read_labels(self, dataset: DatasetMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Target, baseline and EPL [H, W]; ValueError that names the files if their sizes differ."""
         target = read_ground_truth(self.target, dataset)
+        if dataset.ignored_rims:
+            target = nearest_valid(target, dataset.ignore_value)
         predictions = []
         for path in (self.baseline, self.epl):
             prediction = read_label(path)

@@ -137,11 +137,17 @@ def _check_evaluation(cfg: CfgNode) -> set[str]:
     head, boundary = cfg.MODEL.SEM_SEG_HEAD, cfg.TEST.BOUNDARY
     try:
         statistics = BoundaryStatistics(
-            head.NUM_CLASSES, boundary.WIDTHS, head.IGNORE_VALUE, boundary.IGNORE_MODE, boundary.TRIMAP
+            head.NUM_CLASSES,
+            boundary.WIDTHS,
+            head.IGNORE_VALUE,
+            boundary.IGNORE_MODE,
+            boundary.TRIMAP,
+            boundary.IGNORE_DISTANCE,
         )
         report_widths = check_report_widths(boundary.REPORT_WIDTHS, statistics.widths)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"TEST.BOUNDARY (WIDTHS, REPORT_WIDTHS, IGNORE_MODE, TRIMAP): {error}") from error
+        keys = "WIDTHS, REPORT_WIDTHS, IGNORE_MODE, IGNORE_DISTANCE, TRIMAP"
+        raise ValueError(f"TEST.BOUNDARY ({keys}): {error}") from error
     names = set()
     for dataset in cfg.DATASETS.TEST:
         classes = MetadataCatalog.get(dataset).get("stuff_classes") or [str(k) for k in range(head.NUM_CLASSES)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..contours.nearest import MAX_DISTANCE
 from .boundary_statistics import DEFAULT_WIDTHS, BoundaryStatistics
 
 __all__ = ["boundary_scores"]
@@ -20,6 +21,7 @@ def boundary_scores(
     ignore_value: int = 255,
     ignore_mode: str = "ignore",
     trimap: str = "label-change",
+    ignore_distance: int = MAX_DISTANCE,
 ) -> dict[str, float | np.ndarray]:
     """Every score of a prediction, or of a batch as if it were a data set.
 
@@ -29,7 +31,7 @@ def boundary_scores(
         prediction: [H,W] or [N,H,W] integers 0..K-1; where the target is ignored, anything.
         target: of the same shape, integers 0..K-1 or ``ignore_value``.
         num_classes: K.
-        widths, ignore_value, ignore_mode, trimap: see :class:`BoundaryStatistics`.
+        widths, ignore_value, ignore_mode, trimap, ignore_distance: see :class:`BoundaryStatistics`.
 
     Returns:
         What :meth:`BoundaryStatistics.compute` gives: fractions in [0, 1], NaN where undefined.
@@ -48,6 +50,6 @@ def boundary_scores(
         >>> scores["boundary_f"]
         array([1., 1.])
     """
-    statistics = BoundaryStatistics(num_classes, widths, ignore_value, ignore_mode, trimap)
+    statistics = BoundaryStatistics(num_classes, widths, ignore_value, ignore_mode, trimap, ignore_distance)
     statistics.update(prediction, target)
     return statistics.compute()

@@ -23,6 +23,7 @@ from epl_d2.engine import check_config
         ({"TEST.BOUNDARY.WIDTHS": [0, 1]}, r"TEST\.BOUNDARY \(WIDTHS.*widths must be positive"),
         ({"TEST.BOUNDARY.REPORT_WIDTHS": [7]}, r"TEST\.BOUNDARY .*REPORT_WIDTHS.*\[7\] are not among"),
         ({"TEST.BOUNDARY.IGNORE_MODE": "skip"}, r"TEST\.BOUNDARY .*IGNORE_MODE.*'skip'"),
+        ({"TEST.BOUNDARY.IGNORE_DISTANCE": 0}, r"TEST\.BOUNDARY .*IGNORE_DISTANCE.*positive integer .* got 0"),
         ({"TEST.BOUNDARY.TRIMAP": "voids"}, r"TEST\.BOUNDARY .*TRIMAP.*'voids'"),
         ({"TEST.AUG.ENABLED": True, "TEST.AUG.SCALES": [1.0, 0.0]}, r"TEST\.AUG\.SCALES is \[1\.0, 0\.0\]"),
         ({"TEST.AUG.ENABLED": True, "TEST.AUG.SCALES": []}, r"TEST\.AUG\.SCALES is \[\]"),

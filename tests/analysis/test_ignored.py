@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from epl_d2.analysis.ignored import contour_pixels, shift_scores, shifted_copy
+from epl_d2.data.label_io import read_label
 
 TOOL = Path(__file__).parents[2] / "tools" / "analyze_ignored.py"
 
@@ -52,6 +54,21 @@ def test_scores_fall_as_the_shift_grows_where_rims_are_filled():
     assert plain.contour_pixels == plain.classes == 0 and np.isnan(plain.boundary_f[0])
     assert zero.contour_pixels > nearest[1].contour_pixels and zero.boundary_iou > nearest[1].boundary_iou
     assert {row.trimap[1] for row in rows if row.shift == 4} == {nearest[3].trimap[1]}
+
+
+@pytest.mark.skipif("DETECTRON2_DATASETS" not in os.environ, reason="DETECTRON2_DATASETS names no folder")
+def test_scores_fall_as_the_shift_grows_on_real_labels():
+    files = sorted(Path(os.environ["DETECTRON2_DATASETS"], "VOC2012", "SegmentationClass").glob("*.png"))[:20]
+    if not files:
+        pytest.skip("there are no labels of VOC2012 below DETECTRON2_DATASETS")
+    rows = [row for row in shift_scores(map(read_label, files), 21, [1, 2, 4, 8]) if row.ignore_mode == "nearest"]
+    for scores in (
+        [row.boundary_f[0] for row in rows],
+        [row.boundary_f[1] for row in rows[1:]],
+        [row.boundary_iou for row in rows],
+        [row.trimap[1] for row in rows],
+    ):
+        assert all(left > right + 0.01 for left, right in itertools.pairwise(scores))
 
 
 def test_no_labels():

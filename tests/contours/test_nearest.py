@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from epl_d2.contours.nearest import nearest_valid, nearest_valid_pixels
+from epl_d2.losses import target
 
 
 def brute_force(valid: np.ndarray, max_distance: int) -> tuple[list[int], list[int]]:
@@ -63,6 +65,14 @@ def test_distances_are_those_of_a_distance_transform():
     (y, x), (v, u) = np.unravel_index(pixels, valid.shape), np.unravel_index(sources, valid.shape)
     np.testing.assert_array_equal((y - v) ** 2 + (x - u) ** 2, squares.ravel()[pixels])
     assert valid.ravel()[sources].all()
+
+
+def test_the_losses_fill_by_the_same_rule():
+    valid = np.random.default_rng(2).random((40, 50)) < 0.02
+    pixels, sources = nearest_valid_pixels(valid, 4)
+    of_losses = target.nearest_valid(torch.from_numpy(valid)[None], reach=3).numpy()  # 3 diagonal steps: 4 pixels
+    assert pixels.size > 300
+    np.testing.assert_array_equal(of_losses[pixels], sources)
 
 
 def test_the_middle_of_a_rim_becomes_a_contour():

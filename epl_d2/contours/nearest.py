@@ -18,9 +18,9 @@ from ..compilation import compiled
 
 __all__ = ["MAX_DISTANCE", "nearest_valid", "nearest_valid_pixels"]
 
-# VOC's rims are 5 pixels wide, so that 3 reach their middle from both sides; where rims meet they are wider, and 5 is the
-# least that leaves less than 1% of VOC's contours out. What lies deeper in a wide area is anybody's guess, and a contour
-# there would be an invention (docs/evaluation.md has figures).
+# VOC's rims are 5 pixels wide, so that 3 reach their middle from both sides; where rims meet they are wider, and 5 is
+# the least that leaves less than 1% of VOC's contours out. What lies deeper in a wide area is anybody's guess, and a
+# contour there would be an invention (docs/evaluation.md has figures).
 MAX_DISTANCE = 5
 
 

@@ -169,6 +169,36 @@ def test_extreme_noise_and_half_precision_stay_finite(uniform):
     assert all(value.dtype == torch.float32 and value.isfinite() for value in values)
 
 
+NOISE = torch.rand(N, K, H, W, generator=torch.Generator().manual_seed(9))
+LOSSES = {
+    "image_weighted": lambda logits, labels, edges, **keys: image_weighted_cross_entropy(logits, labels, **keys),
+    "attention": lambda logits, labels, edges, **keys: edge_attention_loss(logits, labels, edges, **keys),
+    "dual_task": lambda logits, labels, edges, **keys: dual_task_loss(logits, labels, uniform_noise=NOISE, **keys),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_half_precision_costs_nothing_but_that_of_its_inputs(loss, dtype):
+    logits, labels, edges = (x.detach() for x in case(0, torch.float32))
+    logits = logits.to(dtype)
+    assert loss(logits, labels, edges).item() == loss(logits.float(), labels, edges).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_of_edges(dtype):
+    edges, target = case(0)[2].to(dtype), case(0)[1].eq(1)
+    assert edge_loss(edges, target).item() == edge_loss(edges.float(), target).item()
+
+
+@pytest.mark.parametrize("ignore_value", [-1, 7])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_any_value_may_be_the_ignored_one(loss, ignore_value):
+    logits, labels, edges = case(0)
+    other = labels.where(labels != 255, ignore_value)
+    assert loss(logits, other, edges, ignore_value=ignore_value).item() == loss(logits, labels, edges).item()
+
+
 @pytest.mark.parametrize("loss", [image_weighted_cross_entropy, dual_task_loss])
 def test_logits_of_another_shape_are_named(loss):
     with pytest.raises(ValueError, match="logits must have the shape"):

@@ -138,10 +138,12 @@ def test_last_upsampling_alone_does_not_align_corners(layers_of, aligned, size):
 
 def test_losses_are_those_of_the_logits_and_edges():
     cfg = head_config(EDGE_WEIGHT=20.0, ATTENTION_WEIGHT=0.5, DUAL_TASK_WEIGHT=0.25)
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 254
     head = build(cfg)
     with torch.no_grad():
         head.shape_stream.edges.weight.mul_(20)  # probabilities on both sides of the threshold
     features, labels = features_of(64, 96), labels_of(64, 96)
+    labels[labels == 255] = 254
     captured = {}
     head.shape_stream.register_forward_hook(lambda module, args, out: captured.update(edges=out[0]))
     head.loss.register_forward_pre_hook(lambda module, args: captured.update(logits=args[0]))
@@ -149,13 +151,13 @@ def test_losses_are_those_of_the_logits_and_edges():
     _, losses = head(features, labels)
     logits, edges = captured["logits"], captured["edges"]
     assert 0 < (edges > 0.8).float().mean() < 1
-    target = torch.from_numpy(np.stack([label_edges(y) for y in labels.numpy()]))
+    target = torch.from_numpy(np.stack([label_edges(y, ignore_value=254) for y in labels.numpy()]))
     torch.manual_seed(3)
     expected = {
-        "loss_sem_seg": image_weighted_cross_entropy(logits, labels),
+        "loss_sem_seg": image_weighted_cross_entropy(logits, labels, ignore_value=254),
         "loss_edge": 20 * edge_loss(edges, target),
-        "loss_attention": 0.5 * edge_attention_loss(logits, labels, edges),
-        "loss_dual_task": 0.25 * dual_task_loss(logits, labels),
+        "loss_attention": 0.5 * edge_attention_loss(logits, labels, edges, ignore_value=254),
+        "loss_dual_task": 0.25 * dual_task_loss(logits, labels, ignore_value=254),
     }
     assert losses.keys() == expected.keys()
     for name, value in expected.items():

@@ -4,7 +4,7 @@
     python demo/demo.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --weights model_final.pth \\
         --input street.jpg frames/ 'more/*.png' --output segmented
 
-Each kind of result has a folder: segmented/overlay (colours over the picture, with the names of the classes),
+Each kind of result has a folder: segmented/overlay (colors over the picture, with the names of the classes),
 segmented/contours, segmented/ids (class ids, as tools/evaluate_predictions.py reads them). Test-time augmentation and
 sliding windows are options of the config:
 
@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--video", nargs="+", default=[], type=Path, metavar="PATH", help="video files")
     parser.add_argument("--webcam", metavar="CAMERA", help="number of a camera, such as 0, or address of a stream")
     parser.add_argument("--output", type=Path, help="folder for the results; only a camera does without")
-    parser.add_argument("--overlay", action="store_true", help="write colours over the picture (the default)")
+    parser.add_argument("--overlay", action="store_true", help="write colors over the picture (the default)")
     parser.add_argument("--contours", action="store_true", help="write the contours of the classes")
     parser.add_argument("--ids", action="store_true", help="write class ids as PNG files")
     parser.add_argument("--no-legend", dest="legend", action="store_false", help="no class names below the pictures")

@@ -245,7 +245,7 @@ def _add_data_config(cfg: CN) -> None:
     cfg.INPUT.COLOR_JITTER.BRIGHTNESS = 0.25
     cfg.INPUT.COLOR_JITTER.CONTRAST = 0.25
     cfg.INPUT.COLOR_JITTER.SATURATION = 0.25
-    # The shift is uniform in [-x, x] of the colour circle.
+    # The shift is uniform in [-x, x] of the color circle.
     cfg.INPUT.COLOR_JITTER.HUE = 0.25
     # Where an image smaller than the crop is placed: "center" (semseg) or "right_bottom" (padding right and below).
     cfg.INPUT.CROP.PAD = "center"
@@ -282,7 +282,7 @@ def _add_test_config(cfg: CN) -> None:
     # Keep the counts of every single image (image_counts.npz), from which tools/run_grid.py computes paired intervals.
     cfg.TEST.SAVE_IMAGE_COUNTS = False
     # tau of `logits - tau * log(prior)` before the best class of a pixel is taken; the priors are the shares of the
-    # classes in the labelled pixels of DATASETS.TRAIN. 0 changes nothing. tools/find_prior_shift.py finds the best.
+    # classes in the labeled pixels of DATASETS.TRAIN. 0 changes nothing. tools/find_prior_shift.py finds the best.
     cfg.TEST.PRIOR_SHIFT = 0.0
     # Metric whose best value is kept as model_best.pth, e.g. "sem_seg/mIoU" or "sem_seg/BF@3px"; "" keeps none.
     cfg.TEST.BEST_CHECKPOINT_METRIC = ""
@@ -297,7 +297,7 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.WINDOW = CN()
     # Sliding windows instead of the whole image, with TEST.AUG or without.
     cfg.TEST.WINDOW.ENABLED = False
-    # Height and width in pixels; [] is INPUT.CROP.SIZE. Images that are smaller are centred in the mean colour.
+    # Height and width in pixels; [] is INPUT.CROP.SIZE. Images that are smaller are centered in the mean color.
     cfg.TEST.WINDOW.SIZE = []
     # Step between windows as a part of their size, rounded up; the last window is flush with the edge.
     cfg.TEST.WINDOW.STRIDE_FRACTION = 2 / 3

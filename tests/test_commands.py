@@ -16,6 +16,7 @@ QUIET = "epl_d2.quiet_detectron2"
 LAZY = {f"epl_d2.{name}" for name in ("Predictor", "add_epl_config", "get_cfg", "register")}
 
 
+@cache
 def imports_in_order(path: Path, *, lazy: bool) -> list[str]:
     """Absolute names of the modules that a file imports, where `lazy` those inside functions as well."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

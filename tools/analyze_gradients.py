@@ -59,7 +59,7 @@ def main() -> int:
         shares = (f"{100 * share:.1f}" for share in term.share)
         rows.append([term.name, f"{term.value:.4f}", *sizes, *shares, f"{term.cosine:+.2f}"])
     print("\n".join(markdown_table([*header, "cosine"], rows)))
-    print("\nlabelled pixels: " + ", ".join(f"{100 * p:.1f}% in {band}" for band, p in zip(bands, pixels, strict=True)))
+    print("\nlabeled pixels: " + ", ".join(f"{100 * p:.1f}% in {band}" for band, p in zip(bands, pixels, strict=True)))
     return 0
 
 

@@ -64,9 +64,9 @@ def perturb(rng: np.random.Generator, labels: np.ndarray, classes: int, wrong: f
     moved = cv2.remap(filled, x + shifts[0], y + shifts[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     valid = labels != VOID
     while (moved != labels)[valid].mean() < wrong:
-        centre = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        center = (int(rng.integers(0, width)), int(rng.integers(0, height)))
         axes = (int(rng.integers(width // 60, width // 16)), int(rng.integers(height // 60, height // 12)))
-        cv2.ellipse(moved, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(0, classes)), -1)
+        cv2.ellipse(moved, center, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(0, classes)), -1)
     return moved
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from epl_d2 import register
 from epl_d2.data.datasets import register_from_yaml
-from epl_d2.data.label_check import describe, inspect_record, summarise
+from epl_d2.data.label_check import describe, inspect_record, summarize
 from epl_d2.files import usable_cores
 
 
@@ -52,9 +52,9 @@ def main() -> int:
     # Decoding and array work release the interpreter lock, so threads run in parallel.
     with ThreadPool(workers) as pool:
         reports = tqdm(pool.imap(inspect, records), total=len(records), unit="image")
-        summary = summarise(reports, len(metadata.stuff_classes))
+        summary = summarize(reports, len(metadata.stuff_classes))
     if summary.images > len(summary.errors) and not summary.pixels[:-1].any():
-        summary.errors.append(f"{args.name}: nothing is labelled, every pixel is ignored")
+        summary.errors.append(f"{args.name}: nothing is labeled, every pixel is ignored")
     print(describe(summary, metadata.stuff_classes))
     for error in summary.errors[: args.max_errors]:
         print(f"error: {error}", file=sys.stderr)

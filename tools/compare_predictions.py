@@ -116,7 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("targets", type=Path, metavar="GT_DIR")
     parser.add_argument("baseline", type=Path, metavar="BASELINE_DIR", help="predictions as class ids")
     parser.add_argument("epl", type=Path, metavar="EPL_DIR", help="predictions as class ids")
-    parser.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="class names and colours")
+    parser.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="class names and colors")
     parser.add_argument("--output", type=Path, required=True, help="folder for ranking.csv and the sheets")
     parser.add_argument("--tolerance", type=int, default=2, help="pixels within which contours match (2)")
     parser.add_argument("--top", type=int, default=20, help="number of sheets (20)")

@@ -4,7 +4,7 @@
 python tools/export_model.py --config-file configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16_epl.yaml \\
     --format onnx --output model.onnx MODEL.WEIGHTS output/model_final.pth
 
-The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W]; normalisation
+The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W]; normalization
 is inside. It is compared with the model on random pictures of two sizes, and not left behind if it differs.
 docs/export.md lists which models can be written in which format.
 """

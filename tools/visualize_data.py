@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw a contact sheet of a data set before and after augmentation: python tools/visualize_data.py NAME
 
-Each row is an image of the data set: the image, its labels (class colours and contours over it, ignored
+Each row is an image of the data set: the image, its labels (class colors and contours over it, ignored
 pixels hatched), and the same after the training augmentations of the config.
 """
 
@@ -33,7 +33,7 @@ CONTOUR_COLOR = (255, 255, 255)
 def label_picture(
     image: np.ndarray, label: np.ndarray, palette: list[tuple[int, int, int]], ignore: int, factor: float
 ) -> np.ndarray:
-    """Class colours and contours over the image, ignored pixels hatched; all resized by `factor`."""
+    """Class colors and contours over the image, ignored pixels hatched; all resized by `factor`."""
     image = scaled(image, factor)
     label = cv2.resize(label.astype(np.uint16), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     tinted = overlay(image, label, palette, ignore_value=ignore)

@@ -5,7 +5,7 @@
     python tools/visualize_potential.py --shapes 3 --size 160 160 --class polygon --kernel-size 13 \\
         --output docs/images/potential_fields.png
 
-    # a labelled image
+    # a labeled image
     python tools/visualize_potential.py --image I.jpg --label L.png --dataset camvid --class car \\
         --output car.png
 
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     scene.add_argument("--shapes", type=int, metavar="SEED", help="draw a generated scene instead of an image")
     parser.add_argument("--label", help="label map of the image: one channel of class ids")
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="of --shapes")
-    parser.add_argument("--dataset", choices=sorted(DATASETS), help="class names and colours; default: the config's")
+    parser.add_argument("--dataset", choices=sorted(DATASETS), help="class names and colors; default: the config's")
     parser.add_argument("--class", dest="class_name", metavar="NAME|ID", help="default: that of the longest contour")
     parser.add_argument("--config-file", help="config of a trained model; needs --weights")
     parser.add_argument("--weights", help="its checkpoint")

@@ -59,9 +59,9 @@ def synthetic_batch(cfg: CfgNode, images: int, size: tuple[int, int], seed: int 
     rows, columns = np.mgrid[: size[0], : size[1]]
     records = []
     for _ in range(images):
-        centres = rng.uniform(0, 1, (3 * cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, 2)) * size
-        classes = rng.integers(0, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, len(centres))
-        distances = [(rows - y) ** 2 + (columns - x) ** 2 for y, x in centres]
+        centers = rng.uniform(0, 1, (3 * cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, 2)) * size
+        classes = rng.integers(0, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, len(centers))
+        distances = [(rows - y) ** 2 + (columns - x) ** 2 for y, x in centers]
         label = classes[np.argmin(distances, axis=0)].astype(np.int64)
         image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         record = {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "sem_seg": torch.from_numpy(label)}

@@ -51,10 +51,10 @@ def analyze_gradients(
     Args:
         model: an `EPLSemanticSegmentor` (or Detectron2's `SemanticSegmentor` with a head of this project).
         batches: training records, as the train loader gives them.
-        widths: in pixels; 1 stands for the pixels with a 4-neighbour of another class.
+        widths: in pixels; 1 stands for the pixels with a 4-neighbor of another class.
 
     Returns:
-        The terms, the criterion first, and the share of the labelled pixels that lies within each of the widths.
+        The terms, the criterion first, and the share of the labeled pixels that lies within each of the widths.
 
     Raises:
         ValueError: there is no batch, or no gradient in any.

@@ -67,7 +67,7 @@ def canny_edges(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
 
 
 def canny_of_normalised(image: np.ndarray) -> np.ndarray:
-    """Canny's edges (thresholds 10 and 100) of a normalised picture that is cast to bytes.
+    """Canny's edges (thresholds 10 and 100) of a normalized picture that is cast to bytes.
 
     The cast is the reference implementation's: with ImageNet's statistics, it leaves the values 0, 1, 2, 254 and 255,
     since fractions are cut off and negative numbers wrap around, so that the edges are the places where the picture

@@ -1,6 +1,6 @@
-"""The paper's random augmentations for Detectron2: scale, rotation, flip, crop with padding, blur, colour.
+"""The paper's random augmentations for Detectron2: scale, rotation, flip, crop with padding, blur, color.
 
-They draw from NumPy's global generator, as Detectron2's own do, and compose with these. The colour to fill
+They draw from NumPy's global generator, as Detectron2's own do, and compose with these. The color to fill
 with is the mean of the images, the label to fill with the ignore label.
 """
 
@@ -59,7 +59,7 @@ class RandomScale(Augmentation):
 
 
 class RandomRotation(Augmentation):
-    """Rotate the picture around its centre, keeping its size; the corners are filled."""
+    """Rotate the picture around its center, keeping its size; the corners are filled."""
 
     def __init__(self, degrees: float, prob: float, image_fill: Sequence[float], label_fill: int) -> None:
         """
@@ -167,13 +167,13 @@ class RandomColorJitter(Augmentation):
         """
         Args:
             brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
-            hue: the shift is uniform in [-hue, hue], in parts of the colour circle, at most 0.5.
+            hue: the shift is uniform in [-hue, hue], in parts of the color circle, at most 0.5.
             image_format: "RGB" or "BGR".
         """
         super().__init__()
         if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
             raise ValueError(
-                f"colour jitter is {(brightness, contrast, saturation, hue)}, "
+                f"color jitter is {(brightness, contrast, saturation, hue)}, "
                 "expected values >= 0 and a hue of at most 0.5"
             )
         self._init(locals())

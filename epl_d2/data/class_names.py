@@ -1,4 +1,4 @@
-"""Class names and colours of the model that a config describes."""
+"""Class names and colors of the model that a config describes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["names_and_colors"]
 def names_and_colors(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     """Those of the first data set of DATASETS.TEST and DATASETS.TRAIN that has as many classes as the model.
 
-    Where none fits, numbers and the colours of VOC.
+    Where none fits, numbers and the colors of VOC.
     """
     count = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):

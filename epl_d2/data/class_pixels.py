@@ -19,7 +19,7 @@ _THREADS = 4
 
 @functools.cache
 def class_pixels(names: tuple[str, ...], num_classes: int, ignore_value: int) -> np.ndarray:
-    """Labelled pixels of each class, at the labels' own size; every file is read once in a process.
+    """Labeled pixels of each class, at the labels' own size; every file is read once in a process.
 
     Args:
         names: registered data sets; what they hold is added up.

@@ -51,19 +51,19 @@ def check_dataset_before_training(
                 raise FileNotFoundError(f"{name}: {record[key]} does not exist or is no file")
         if needs_labels and "sem_seg_file_name" not in record:
             raise ValueError(f"{name}: {record['file_name']} has no label map")
-    labelled = [record for record in records if "sem_seg_file_name" in record]
-    nothing_labelled = bool(labelled)
-    for index in np.unique(np.linspace(0, len(labelled) - 1, min(sample, len(labelled))).astype(int)):
-        label = read_record_label(labelled[index])
-        nothing_labelled &= bool((label == ignore_value).all())
+    labeled = [record for record in records if "sem_seg_file_name" in record]
+    nothing_labeled = bool(labeled)
+    for index in np.unique(np.linspace(0, len(labeled) - 1, min(sample, len(labeled))).astype(int)):
+        label = read_record_label(labeled[index])
+        nothing_labeled &= bool((label == ignore_value).all())
         wrong = unknown_ids(label, num_classes, ignore_value)
         if wrong:
             raise ValueError(
-                f"{name}: {labelled[index]['sem_seg_file_name']} holds the label ids {wrong[:10]}, "
+                f"{name}: {labeled[index]['sem_seg_file_name']} holds the label ids {wrong[:10]}, "
                 f"expected 0..{num_classes - 1} or {ignore_value}"
             )
-    if nothing_labelled and needs_labels:
+    if nothing_labeled and needs_labels:
         raise ValueError(
-            f"{name}: nothing is labelled, every pixel of the label maps looked at is the ignored {ignore_value}, as "
-            f"in {labelled[0]['sem_seg_file_name']}"
+            f"{name}: nothing is labeled, every pixel of the label maps looked at is the ignored {ignore_value}, as "
+            f"in {labeled[0]['sem_seg_file_name']}"
         )

@@ -83,7 +83,7 @@ class DatasetSummary:
     contour_pixels: int
 
 
-def summarise(reports: Iterable[LabelReport], num_classes: int) -> DatasetSummary:
+def summarize(reports: Iterable[LabelReport], num_classes: int) -> DatasetSummary:
     """Add up the reports of a data set of `num_classes` classes."""
     summary = DatasetSummary(
         images=0,
@@ -111,7 +111,7 @@ def summarise(reports: Iterable[LabelReport], num_classes: int) -> DatasetSummar
 def describe(summary: DatasetSummary, classes: Sequence[str]) -> str:
     """The summary as a table and a few sentences."""
     usable = summary.images - len(summary.errors)
-    all_pixels, labelled = int(summary.pixels.sum()), int(summary.pixels[:-1].sum())
+    all_pixels, labeled = int(summary.pixels.sum()), int(summary.pixels[:-1].sum())
     names = [(str(i), name, str(summary.images_with[i])) for i, name in enumerate(classes)] + [("-", "ignored", "")]
     rows = [
         (number, name, f"{pixels:,}", _percent(pixels, all_pixels), images)
@@ -130,7 +130,7 @@ def describe(summary: DatasetSummary, classes: Sequence[str]) -> str:
         "",
         f"images: {summary.images}, usable: {usable}, without any label: {summary.empty}",
         f"images by their number of classes: {many or 'none'}",
-        f"contour pixels: {_percent(summary.contour_pixels, labelled)} of the labelled ones",
+        f"contour pixels: {_percent(summary.contour_pixels, labeled)} of the labeled ones",
     ]
     return "\n".join(lines)
 

@@ -26,7 +26,7 @@ _GRAY_STRETCH = {"L;2": 85, "L;4": 17}
 
 
 def read_image(path: str | Path, format: str = "RGB") -> np.ndarray:
-    """Read a photo as 8-bit colour.
+    """Read a photo as 8-bit color.
 
     EXIF rotation is applied, alpha is dropped, gray is repeated and 16-bit gray keeps its high byte.
 
@@ -75,7 +75,7 @@ def read_label(
 ) -> np.ndarray:
     """Read a label map: the ids exactly as they are stored, then the optional mapping.
 
-    Palette files give their indices (not their colours), gray files their values at any bit depth.
+    Palette files give their indices (not their colors), gray files their values at any bit depth.
 
     Args:
         path: a single-channel label file, or an RGB-coded one together with `label_colors`.
@@ -87,8 +87,8 @@ def read_label(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is unreadable, lossy, has colour or alpha channels but no `label_colors`,
-            or holds a colour or an id that the mapping does not know.
+        ValueError: the file is unreadable, lossy, has color or alpha channels but no `label_colors`,
+            or holds a color or an id that the mapping does not know.
     """
     with _open(path) as picture:
         if picture.format == "JPEG":
@@ -102,7 +102,7 @@ def read_label(
         elif picture.mode in ("RGB", "RGBA"):
             raise ValueError(
                 f"{path}: the label map has {len(picture.getbands())} channels ({picture.mode}); "
-                "expected one channel of ids. If its colours stand for classes, register the data set "
+                "expected one channel of ids. If its colors stand for classes, register the data set "
                 "with rgb_masks and a palette"
             )
         else:
@@ -210,5 +210,5 @@ def _decode_colors(pixels: np.ndarray, colors: Mapping[Color, int], path: str | 
     unknown = keys[position] != codes
     if unknown.any():
         found = [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in np.unique(codes[unknown])[:5]]
-        raise ValueError(f"{path}: {int(unknown.sum())} pixels of colours outside the palette, such as {found}")
+        raise ValueError(f"{path}: {int(unknown.sum())} pixels of colors outside the palette, such as {found}")
     return ids[position]

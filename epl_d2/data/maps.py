@@ -51,7 +51,7 @@ def _compute_signed_distance(_: np.ndarray, label: np.ndarray, **settings: int) 
 
 
 def _canny_map(cfg: CfgNode) -> ImageMap:
-    """Canny's edges of the normalised image, uint8 [1, h, w], 0 or 255 (GSCNN)."""
+    """Canny's edges of the normalized image, uint8 [1, h, w], 0 or 255 (GSCNN)."""
     compute = partial(_compute_canny, mean=tuple(cfg.MODEL.PIXEL_MEAN), std=tuple(cfg.MODEL.PIXEL_STD))
     return ImageMap("canny", False, compute)
 

@@ -1,8 +1,8 @@
 """Procedural scenes with exact contours: a small data set that needs no download.
 
 A scene is a sky above a wavy ground, with disks, polygons, rings and thin rods on it, some touching, some
-overlapping. The colours of the classes overlap, and all are textured, shaded and noisy. Every contour is a formula:
-a label pixel is the class at the pixel's centre, an image pixel the mean of SAMPLES x SAMPLES colours inside it. A
+overlapping. The colors of the classes overlap, and all are textured, shaded and noisy. Every contour is a formula:
+a label pixel is the class at the pixel's center, an image pixel the mean of SAMPLES x SAMPLES colors inside it. A
 rim of RIM pixels along the frame is ignored.
 
 Shape shorthand in this module:
@@ -25,13 +25,13 @@ from PIL import Image
 
 from .datasets.metadata import DATASETS
 
-SAMPLES = 5  # odd, so that one sample lies on the pixel's centre
+SAMPLES = 5  # odd, so that one sample lies on the pixel's center
 RIM = 2
 SKY, GROUND, DISK, POLYGON, RING, ROD = range(6)
 # Raised whenever the same seed gives other pictures.
 _VERSION = 1
 _IGNORE = DATASETS["shapes"].ignore_value
-# mean RGB of each class, and the standard deviation of an object's colour around it
+# mean RGB of each class, and the standard deviation of an object's color around it
 _COLORS = np.array(
     [[140, 175, 205], [130, 120, 95], [175, 90, 80], [140, 85, 140], [200, 165, 85], [85, 95, 80]],
     dtype=np.float32,
@@ -56,7 +56,7 @@ def render_scene(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)
     if min(size) < 32:
         raise ValueError(f"size is {size}, expected at least 32 x 32 pixels")
     rng = np.random.default_rng(seed)
-    x, y = np.meshgrid(_centres(width), _centres(height))
+    x, y = np.meshgrid(_centers(width), _centers(height))
     owner = np.zeros(x.shape, dtype=np.uint8)
     classes = [SKY]
     for class_id, inside in _layout(rng, height, width):
@@ -142,7 +142,7 @@ def _is_present(root: str, manifest: dict) -> bool:
     return True
 
 
-def _centres(length: int) -> np.ndarray:
+def _centers(length: int) -> np.ndarray:
     """Positions of the samples along one side, in pixels; pixel i covers i..i+1."""
     return ((np.arange(length * SAMPLES) + 0.5) / SAMPLES).astype(np.float32)
 
@@ -161,7 +161,7 @@ def _layout(rng: np.random.Generator, height: int, width: int) -> list[tuple[int
         cx, cy = place()
         radius = rng.uniform(7, 18) * unit
         objects.append((DISK, _disk(cx, cy, radius)))
-        if rng.random() < 0.5:  # a neighbour that touches it in one point
+        if rng.random() < 0.5:  # a neighbor that touches it in one point
             other, angle = rng.uniform(5, 12) * unit, rng.uniform(0, 2 * np.pi)
             reach = radius + other
             ring = rng.random() < 0.5
@@ -236,7 +236,7 @@ def _rod(cx: float, cy: float, length: float, angle: float, thickness: float) ->
 
 
 def _texture(rng: np.random.Generator, class_id: int, height: int, width: int) -> np.ndarray:
-    """float32 [H, W, 3]: the object's own colour with stripes and blotches."""
+    """float32 [H, W, 3]: the object's own color with stripes and blotches."""
     color = _COLORS[class_id] + rng.normal(0, _COLOR_SPREAD, 3)
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 14)

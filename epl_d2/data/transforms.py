@@ -1,10 +1,10 @@
 """Transforms of an image and its label map: what the augmentations of `epl_d2.data.augmentations` apply.
 
-All geometric ones are one kind of transform, an affine warp with fill colours, so that any number of them can
+All geometric ones are one kind of transform, an affine warp with fill colors, so that any number of them can
 be composed into a single warp: the picture is sampled once, at the final crop only. Labels are sampled at the
-same positions as the image, by nearest neighbour: no label appears that was not there before.
+same positions as the image, by nearest neighbor: no label appears that was not there before.
 
-Positions follow fvcore: pixel i covers i..i+1, its centre is i + 0.5.
+Positions follow fvcore: pixel i covers i..i+1, its center is i + 0.5.
 
 Shape shorthand in this module:
 
@@ -26,9 +26,9 @@ Size = tuple[int, int]
 
 
 class WarpTransform(Transform):
-    """An affine map of the picture with a fill colour outside of it.
+    """An affine map of the picture with a fill color outside of it.
 
-    Images are sampled bilinearly, labels by nearest neighbour. Inside the picture nothing of the fill is
+    Images are sampled bilinearly, labels by nearest neighbor. Inside the picture nothing of the fill is
     mixed in: what lies within half a pixel of its border repeats the border, as a resize does.
     """
 
@@ -105,7 +105,7 @@ class WarpTransform(Transform):
     ) -> np.ndarray:
         """The part of the output inside `window` (rows, columns)."""
         rows, columns = window
-        # OpenCV counts from the centre of the first pixel.
+        # OpenCV counts from the center of the first pixel.
         backward = self._backward.copy()
         backward[:, 2] += backward[:, :2] @ (columns.start + 0.5, rows.start + 0.5) - 0.5
         return cv2.warpAffine(
@@ -118,7 +118,7 @@ class WarpTransform(Transform):
         )
 
     def _covered_window(self) -> tuple[slice, slice]:
-        """The smallest window (rows, columns) with every output pixel whose centre lies in the input."""
+        """The smallest window (rows, columns) with every output pixel whose center lies in the input."""
         height, width = self.in_size
         corners = self.apply_coords(np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
         size = self.out_size[::-1]
@@ -127,7 +127,7 @@ class WarpTransform(Transform):
         return slice(first[1], last[1]), slice(first[0], last[0])
 
     def _outside(self, window: tuple[slice, slice]) -> np.ndarray | None:
-        """uint8, 1 where a pixel of `window` has its centre outside the input; None if none has."""
+        """uint8, 1 where a pixel of `window` has its center outside the input; None if none has."""
         (top, bottom), (left, right) = ((part.start + 0.5, part.stop - 0.5) for part in window)
         corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
         seen = corners @ self._backward[:, :2].T + self._backward[:, 2]

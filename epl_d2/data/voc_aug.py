@@ -1,4 +1,4 @@
-"""The augmented training set of PASCAL VOC 2012: VOC's label maps, and SBD's for images VOC left unlabelled.
+"""The augmented training set of PASCAL VOC 2012: VOC's label maps, and SBD's for images VOC left unlabeled.
 
 SBD ("Semantic contours from inverse detectors", Hariharan et al., 2011) labels VOC images by hand as well.
 Its training and validation images without VOC's validation images, together with VOC's training images, are

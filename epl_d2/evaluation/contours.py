@@ -1,7 +1,7 @@
 """Contour pixels of every class, and the width at which each of them meets the other map's contour.
 
 A pixel is a contour pixel of class c where membership in c differs between it and its east, south or
-south-east neighbour inside the image (the ``seg2bmap`` rule of the DAVIS benchmark). Seen the other way
+south-east neighbor inside the image (the ``seg2bmap`` rule of the DAVIS benchmark). Seen the other way
 round: a 2 x 2 block that holds more than one label makes its upper left pixel a contour pixel of each of them.
 
 A class's contour is kept as one bit a pixel. The nearest contour pixel within a row is then one bit scan
@@ -35,7 +35,7 @@ _NONE = np.uint64(0)
 _FULL = ~_NONE
 _FAR = 1 << 30
 
-# (down, across) of the nearest neighbours, by distance. They settle most pixels, 64 at a time.
+# (down, across) of the nearest neighbors, by distance. They settle most pixels, 64 at a time.
 _NEAREST = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
 
 
@@ -149,7 +149,7 @@ def _beside(plane, row, word, across):  # pragma: no cover - compiled
 
 @compiled
 def _match_nearest(target, y, word, bits, limit, width_of_square, counts):  # pragma: no cover - compiled
-    """Count and clear those ``bits`` of a word that a nearest neighbour matches; returns the others."""
+    """Count and clear those ``bits`` of a word that a nearest neighbor matches; returns the others."""
     for down, across in _NEAREST:
         square = down * down + across * across
         if bits == _NONE or square > limit * limit:

@@ -17,7 +17,7 @@ def prior_shift(pixels: np.ndarray, tau: float, class_names: Sequence[str]) -> n
     """What to subtract from the logits of each class: `tau * log(prior)`.
 
     Args:
-        pixels: [K] labelled training pixels of each class.
+        pixels: [K] labeled training pixels of each class.
         tau: 0 changes nothing, 1 takes the prior out altogether.
         class_names: K names.
 

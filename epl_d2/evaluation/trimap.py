@@ -18,7 +18,7 @@ from .distances import far_seeds, spread_square_distances
 
 @compiled
 def _seed_label_changes(target, void, seeds):  # pragma: no cover - compiled
-    """Set ``seeds`` [H,W] to 0 at valid pixels that have a valid 4-neighbour of another label."""
+    """Set ``seeds`` [H,W] to 0 at valid pixels that have a valid 4-neighbor of another label."""
     height, width = target.shape
     kind = seeds.dtype.type
     zero, void = kind(0), target.dtype.type(void)
@@ -54,10 +54,10 @@ def _count_bands(prediction, target, void, distances, band_of_distance, counts):
 
 def _void_distances(target: np.ndarray, void: int, far: int) -> np.ndarray:
     """Chebyshev distance [H,W] to the nearest void pixel, at most ``far``."""
-    labelled = (target != void).astype(np.uint8)
-    if labelled.all():
+    labeled = (target != void).astype(np.uint8)
+    if labeled.all():
         return np.full(target.shape, far, np.int32)
-    return np.minimum(cv2.distanceTransform(labelled, cv2.DIST_C, 3), far).astype(np.int32)
+    return np.minimum(cv2.distanceTransform(labeled, cv2.DIST_C, 3), far).astype(np.int32)
 
 
 def count_trimap(
@@ -71,7 +71,7 @@ def count_trimap(
         widths: [D] int64, ascending and unique, pixels.
         void: the value that marks ignored pixels in both maps; they are in no band.
         trimap: ``"label-change"``: the band at d holds the pixels nearer than d (Euclidean) to a valid
-            target pixel that has a valid 4-neighbour of another label. ``"void"``: the pixels within a
+            target pixel that has a valid 4-neighbor of another label. ``"void"``: the pixels within a
             (2d+1)-square of an ignored pixel, as the void rims of PASCAL VOC are used.
 
     Returns:

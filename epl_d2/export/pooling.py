@@ -33,7 +33,7 @@ class AdaptiveAveragePooling(nn.Module):
         size = x.shape[axis]
         cell = torch.arange(self.cells, device=x.device)[:, None]
         first = cell * size // self.cells
-        last = ((cell + 1) * size + self.cells - 1) // self.cells  # rounded up: neighbouring cells may overlap
+        last = ((cell + 1) * size + self.cells - 1) // self.cells  # rounded up: neighboring cells may overlap
         return _averages(first, last, size)
 
 

@@ -16,7 +16,7 @@ OUTPUTS = ("logits", "labels")
 
 
 class PictureSegmentor(nn.Module):
-    """Normalisation, padding, the model and the cut to the picture's size in one `forward`.
+    """Normalization, padding, the model and the cut to the picture's size in one `forward`.
 
     It holds a copy of the model, without the losses and the branches of the head that only training uses, so that
     nothing of EPL can reach an exported file.

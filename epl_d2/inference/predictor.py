@@ -46,7 +46,7 @@ class Prediction:
         labels: class ids [H, W], uint8 (uint16 for more than 256 classes).
         probabilities: float [K, H, W], on the model's device.
         classes: K names.
-        palette: K colours (r, g, b).
+        palette: K colors (r, g, b).
     """
 
     image: np.ndarray = field(repr=False)
@@ -59,7 +59,7 @@ class Prediction:
         """A picture of the labels, RGB uint8.
 
         Args:
-            kind: one of `KINDS`: colours blended over the image, contours in the colours of their classes, colours.
+            kind: one of `KINDS`: colors blended over the image, contours in the colors of their classes, colors.
             legend: name the classes that occur below it; without it the result is [H, W, 3].
         """
         shown = sorted(np.unique(self.labels).tolist()) if legend else ()
@@ -72,7 +72,7 @@ class Predictor:
     def __init__(self, cfg: CfgNode, model: torch.nn.Module):
         """
         Args:
-            cfg: of the model; INPUT.*, TEST.AUG.* and TEST.WINDOW.* are read, class names and colours are those of the
+            cfg: of the model; INPUT.*, TEST.AUG.* and TEST.WINDOW.* are read, class names and colors are those of the
                 first data set of DATASETS.TEST and DATASETS.TRAIN that has as many classes.
             model: an `EPLSemanticSegmentor` with its weights.
         """
@@ -150,7 +150,7 @@ def draw_labels(
     Args:
         image: RGB uint8 [H, W, 3].
         labels: class ids [H, W].
-        palette, classes: colours and names of all classes.
+        palette, classes: colors and names of all classes.
         kind: one of `KINDS`.
         shown: ids of the classes to name; none leaves the legend out.
 

@@ -86,7 +86,7 @@ def comparison_sheet(
         image: RGB uint8 [H, W, 3].
         target: ground truth [H, W]; pixels of `ignore_value` take no part in the comparison.
         first, second: predicted labels [H, W].
-        palette: RGB colours [K, 3].
+        palette: RGB colors [K, 3].
         classes: K class names; the legend lists those that occur.
         names: what the predictions are called.
         notes: text after their names above the panels, such as scores.

@@ -1,4 +1,4 @@
-"""Label maps as pictures: colours, overlays, contours, legends and the sheet that judges one prediction.
+"""Label maps as pictures: colors, overlays, contours, legends and the sheet that judges one prediction.
 
 Images are RGB uint8 [H, W, 3], label maps integers [H, W], palettes RGB [K, 3] in 0..255.
 """
@@ -19,9 +19,9 @@ from epl_d2.files import write_whole
 
 from .sheet import Color, Panel, grid, page, panel_scale, scaled, scaled_mask, swatches
 
-# VOC's own colour for "void"; no class of the supported data sets has it.
+# VOC's own color for "void"; no class of the supported data sets has it.
 IGNORED_COLOR: Color = (224, 224, 192)
-# White, orange and sky blue (Okabe and Ito) differ in hue and in lightness for every kind of colour vision.
+# White, orange and sky blue (Okabe and Ito) differ in hue and in lightness for every kind of color vision.
 MATCHED_COLOR: Color = (255, 255, 255)
 MISSED_COLOR: Color = (230, 159, 0)
 EXTRA_COLOR: Color = (86, 180, 233)
@@ -31,7 +31,7 @@ NARROWEST_LEGEND = 480
 def colorize(
     labels: np.ndarray, palette: ArrayLike, ignore_value: int = 255, ignore_color: Color = IGNORED_COLOR
 ) -> np.ndarray:
-    """Paint a label map [H, W] in the colours of `palette` [K, 3]; returns RGB uint8 [H, W, 3].
+    """Paint a label map [H, W] in the colors of `palette` [K, 3]; returns RGB uint8 [H, W, 3].
 
     Raises:
         ValueError: a label is neither `ignore_value` nor an index of the palette.
@@ -42,7 +42,7 @@ def colorize(
     wrong = ~ignored & ((labels < 0) | (labels >= len(colors)))
     if wrong.any():
         raise ValueError(
-            f"labels hold {labels[wrong][0]}, but the palette has the colours 0..{len(colors) - 1} "
+            f"labels hold {labels[wrong][0]}, but the palette has the colors 0..{len(colors) - 1} "
             f"(ignore_value is {ignore_value})"
         )
     picture = colors[np.where(ignored, 0, labels)]
@@ -53,7 +53,7 @@ def colorize(
 def overlay(
     image: np.ndarray, labels: np.ndarray, palette: ArrayLike, alpha: float = 0.5, ignore_value: int = 255
 ) -> np.ndarray:
-    """Blend a label map over its image; `alpha` is the share of the colours, ignored pixels stay."""
+    """Blend a label map over its image; `alpha` is the share of the colors, ignored pixels stay."""
     check_image(image, labels)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
@@ -70,7 +70,7 @@ def draw_contours(
     Args:
         image: RGB uint8 [H, W, 3].
         labels: label map [H, W].
-        colors: one RGB colour [3], or a palette [K, 3]; then a contour pixel takes the colour of its label.
+        colors: one RGB color [3], or a palette [K, 3]; then a contour pixel takes the color of its label.
         width: width of the lines in pixels.
         ignore_value: label that takes no part.
     """
@@ -89,7 +89,7 @@ def legend(
     ignore_value: int = 255,
     heading: str = "classes",
 ) -> np.ndarray:
-    """Colours and names of classes as a picture `width` pixels wide.
+    """Colors and names of classes as a picture `width` pixels wide.
 
     Where label maps are given, only the labels that occur in them are listed, "ignored" included.
     """
@@ -113,7 +113,7 @@ def paint_errors(image: np.ndarray, errors: BoundaryErrors, factor: float = 1.0)
 
 
 def darkened(image: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """A dark gray copy of an RGB image, resized by `factor`: a ground on which coloured lines stand out."""
+    """A dark gray copy of an RGB image, resized by `factor`: a ground on which colored lines stand out."""
     gray = cv2.cvtColor(scaled(image, factor), cv2.COLOR_RGB2GRAY)
     return np.repeat((gray * 0.4)[..., None].astype(np.uint8), 3, axis=2)
 
@@ -140,7 +140,7 @@ def prediction_sheet(
         image: RGB uint8 [H, W, 3].
         target: ground truth [H, W]; pixels of `ignore_value` take no part in the comparison.
         prediction: predicted labels [H, W].
-        palette: RGB colours [K, 3].
+        palette: RGB colors [K, 3].
         classes: K class names; the legend lists those that occur.
         tolerance: distance in pixels within which contours match.
         ignore_value: label that takes no part.
@@ -197,7 +197,7 @@ def _colored(labels: np.ndarray, palette: ArrayLike, factor: float, ignore_value
 def _as_palette(palette: ArrayLike) -> np.ndarray:
     colors = np.asarray(palette)
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
-        raise ValueError(f"palette must be RGB colours [K, 3] in 0..255, got shape {colors.shape}")
+        raise ValueError(f"palette must be RGB colors [K, 3] in 0..255, got shape {colors.shape}")
     return colors.astype(np.uint8)
 
 

@@ -127,14 +127,14 @@ def compare_lines(target: np.ndarray, predicted: np.ndarray, position: np.ndarra
 
 
 def energy_colors(radius: int) -> list[Color]:
-    """One colour for each integer energy 0..r+1: gray outside and inside of the class, vivid on the lines."""
+    """One color for each integer energy 0..r+1: gray outside and inside of the class, vivid on the lines."""
     samples = matplotlib.colormaps["plasma"](np.linspace(0.08, 0.9, max(radius, 1)))[:radius, :3]
     lines = [tuple(round(255 * channel) for channel in color) for color in samples.tolist()]
     return [OUTSIDE_COLOR, *lines, INSIDE_COLOR]
 
 
 def paint_energies(energies: np.ndarray, radius: int) -> np.ndarray:
-    """RGB picture of energies [H, W]; others than integers take the colour of the nearest integer."""
+    """RGB picture of energies [H, W]; others than integers take the color of the nearest integer."""
     levels = np.clip(np.floor(energies + 0.5), 0, radius + 1).astype(np.intp)
     return np.asarray(energy_colors(radius), dtype=np.uint8)[levels]
 
@@ -158,7 +158,7 @@ def potential_sheet(
     panel_width: int = 288,
     zoom_width: int = 96,
 ) -> np.ndarray:
-    """One sheet on the potential fields of a class: every direction, the lines in their energies' colours.
+    """One sheet on the potential fields of a class: every direction, the lines in their energies' colors.
 
     With probabilities, each direction has three panels: the energies of the ground truth, those of the
     prediction, and both line regions on the dark image: white where they agree, orange where only the ground
@@ -170,7 +170,7 @@ def potential_sheet(
         labels: ground truth [H, W].
         class_id: the class whose fields are shown.
         kernel_size, splitter, padding, convolution: as in `epl_d2.losses.potential_field`.
-        palette: RGB colours [K, 3].
+        palette: RGB colors [K, 3].
         classes: K class names.
         probabilities: predicted probabilities [K, H, W].
         window: (x, y, width, height) of the part that the fields show; by default the window of `zoom_width`

@@ -1,4 +1,4 @@
-"""Layout of picture sheets: titled panels in a grid, with legends and a discrete colour bar below.
+"""Layout of picture sheets: titled panels in a grid, with legends and a discrete color bar below.
 
 Everything is an RGB uint8 array [H, W, 3]. Pictures are enlarged by whole factors without interpolation, so
 that a pixel of a label map stays a sharp square; text is drawn with the font that Matplotlib brings along.
@@ -51,7 +51,7 @@ def panel_scale(shape: Sequence[int], width: int = 320) -> float:
 
 
 def scaled(picture: np.ndarray, factor: float) -> np.ndarray:
-    """Resize an RGB picture: nearest neighbour when it grows, area average when it shrinks."""
+    """Resize an RGB picture: nearest neighbor when it grows, area average when it shrinks."""
     interpolation = cv2.INTER_NEAREST if factor >= 1 else cv2.INTER_AREA
     return cv2.resize(picture, _scaled_size(picture, factor), interpolation=interpolation)
 
@@ -94,7 +94,7 @@ def grid(rows: Sequence[Sequence[Panel]]) -> np.ndarray:
 
 
 def swatches(entries: Sequence[tuple[str, Color]], width: int, heading: str = "") -> np.ndarray:
-    """A legend of colour squares with names, wrapped to `width` pixels, after an optional heading."""
+    """A legend of color squares with names, wrapped to `width` pixels, after an optional heading."""
     font = _font(TEXT_SIZE)
     line_height = SWATCH + 8
     start = _heading_width(heading)
@@ -120,7 +120,7 @@ def swatches(entries: Sequence[tuple[str, Color]], width: int, heading: str = ""
 def color_bar(
     colors: Sequence[Color], names: Sequence[str], width: int, heading: str = "", hatched_name: str = ""
 ) -> np.ndarray:
-    """A discrete colour bar: one named block for each colour, side by side, after an optional heading.
+    """A discrete color bar: one named block for each color, side by side, after an optional heading.
 
     With a `hatched_name` a hatched block follows.
     """

@@ -38,7 +38,7 @@ def training_pictures(
         image: the augmented picture, RGB uint8 [H, W, 3].
         labels: ground truth [H, W].
         probabilities: of the model [K, H, W].
-        palette: RGB colours [K, 3].
+        palette: RGB colors [K, 3].
         classes: K class names.
         kernel_size, splitter, convolution: as in `epl_d2.losses.potential_field`; the first direction is shown.
         ignore_mode: what rays see at ignored pixels, as in `epl_d2.losses.EPLLoss`.
@@ -46,7 +46,7 @@ def training_pictures(
 
     Returns:
         "input", "target" and "prediction", [H, W, 3], and "potential": the energies of the class with the longest
-        contour, ground truth beside prediction, in the colours of `energy_colors`; hatched where no loss counts.
+        contour, ground truth beside prediction, in the colors of `energy_colors`; hatched where no loss counts.
     """
     check_image(image, labels)
     prediction = probabilities.argmax(axis=0)

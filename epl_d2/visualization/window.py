@@ -37,7 +37,7 @@ class Window(NamedTuple):
 def densest_window(weights: np.ndarray, width: int) -> Window:
     """The window `width` pixels wide, of the picture's proportions, with the most of `weights` [H, W].
 
-    Where many windows hold as much, the one nearest to their middle is taken: a small object is centred.
+    Where many windows hold as much, the one nearest to their middle is taken: a small object is centered.
     """
     full_height, full_width = weights.shape
     width = min(width, full_width)
@@ -52,7 +52,7 @@ def densest_window(weights: np.ndarray, width: int) -> Window:
 def framed_window(picture: np.ndarray, window: Window, width: int, smooth: bool = False) -> np.ndarray:
     """The whole picture [H, W, 3] brought to `width` pixels, with a frame around the window.
 
-    Label colours are not interpolated unless `smooth`.
+    Label colors are not interpolated unless `smooth`.
     """
     ratio = width / picture.shape[1]
     height = max(1, round(picture.shape[0] * ratio))

@@ -46,7 +46,7 @@ def logits_and_labels(model, batch):
 
 
 def near_contours(labels: np.ndarray, width: int) -> np.ndarray:
-    """Literally: less than `width` from a pixel that has a 4-neighbour of another class."""
+    """Literally: less than `width` from a pixel that has a 4-neighbor of another class."""
     height, breadth = labels.shape
     contour = [
         (y, x)
@@ -156,4 +156,4 @@ def test_tool_prints_a_row_for_each_term(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("|")]
     assert rows == ["term", "---", "loss_sem_seg", "loss_epl_point", "loss_epl_line", "loss_generalized_dice"]
-    assert "labelled pixels: " in done.stdout
+    assert "labeled pixels: " in done.stdout

@@ -57,16 +57,16 @@ def test_another_ignore_value_and_other_types(dtype):
     np.testing.assert_array_equal(label_edges(ignored_as_99, ignore_value=99), label_edges(labels))
 
 
-def test_canny_sees_the_normalised_picture_as_bytes_that_wrap():
+def test_canny_sees_the_normalized_picture_as_bytes_that_wrap():
     rng = np.random.default_rng(1)
     picture = cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), (7, 7), 0)
     picture[10:20, 10:30] = 0
-    normalised = (picture.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
-    as_bytes = np.array([int(value) % 256 for value in normalised.ravel()], np.uint8).reshape(picture.shape)
+    normalized = (picture.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    as_bytes = np.array([int(value) % 256 for value in normalized.ravel()], np.uint8).reshape(picture.shape)
     assert set(np.unique(as_bytes)) <= {0, 1, 2, 254, 255}
     expected = cv2.Canny(as_bytes, 10, 100)
     assert 0 < (expected == 255).mean() < 0.5
-    np.testing.assert_array_equal(canny_of_normalised(normalised), expected[None])
+    np.testing.assert_array_equal(canny_of_normalised(normalized), expected[None])
     np.testing.assert_array_equal(canny_edges(picture, MEAN, STD), expected[None])
 
 

@@ -34,7 +34,7 @@ def test_scale_draws_from_its_range():
     assert {choice.get_transform(image).out_size for _ in range(50)} == {(70, 140), (140, 280)}
 
 
-def test_rotation_turns_around_the_centre_and_fills():
+def test_rotation_turns_around_the_center_and_fills():
     image = np.full((60, 80, 3), 7, np.uint8)
     rotation = RandomRotation(10, 1.0, *FILLS)
     angles = []
@@ -58,9 +58,9 @@ def test_crop_covers_all_positions_and_pads():
     seen = {crop.get_transform(image).apply_image(image).tobytes() for _ in range(200)}
     assert seen == {image[y : y + 4, x : x + 4].tobytes() for y in range(2) for x in range(3)}
 
-    centred = CropWithPadding((9, 6), *FILLS).get_transform(image)
-    assert np.flatnonzero(centred.apply_segmentation(image[:, :, 0]) != 255).size == 30
-    np.testing.assert_array_equal(centred.apply_image(image)[2:7], image)
+    centered = CropWithPadding((9, 6), *FILLS).get_transform(image)
+    assert np.flatnonzero(centered.apply_segmentation(image[:, :, 0]) != 255).size == 30
+    np.testing.assert_array_equal(centered.apply_image(image)[2:7], image)
     corner = CropWithPadding((9, 8), *FILLS, padding="right_bottom").get_transform(image)
     np.testing.assert_array_equal(corner.apply_image(image)[:5, :6], image)
     assert (corner.apply_segmentation(image[:, :, 0])[5:] == 255).all()
@@ -96,11 +96,11 @@ def build_steps() -> list:
 
 def test_fused_warp_samples_where_the_single_steps_do(rng):
     """The same draws, one after the other or fused, give the same geometry; and the same pixels where nothing
-    is turned, for then the single steps resample only once as well. A centre halfway between two pixels of the
+    is turned, for then the single steps resample only once as well. A center halfway between two pixels of the
     input may take either, which depends on the rounding and with it on OpenCV's version."""
     image = cv2.GaussianBlur(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8), (7, 7), 2)
     label = (image[:, :, 0] // 64).astype(np.uint8)
-    centres = np.stack(np.meshgrid(np.arange(64), np.arange(48)), axis=-1).reshape(-1, 2) + 0.5
+    centers = np.stack(np.meshgrid(np.arange(64), np.arange(48)), axis=-1).reshape(-1, 2) + 0.5
     unturned = 0
     for seed in range(30):
         np.random.seed(seed)
@@ -114,7 +114,7 @@ def test_fused_warp_samples_where_the_single_steps_do(rng):
         assert fused.image.shape == (48, 64, 3) and fused.sem_seg.shape == (48, 64)
         if warp.matrix[0, 1] == 0:
             unturned += 1
-            seen = warp.inverse().apply_coords(centres)
+            seen = warp.inverse().apply_coords(centers)
             halfway = (np.abs(seen - seen.round()) < 1e-6).any(axis=1).reshape(48, 64)
             np.testing.assert_array_equal(fused.sem_seg[~halfway], single.sem_seg[~halfway])
             assert halfway.mean() < 0.5
@@ -144,7 +144,7 @@ def test_fusing_nothing_does_nothing():
         (lambda: CropWithPadding((5, 5), *FILLS, padding="left"), "left"),
         (lambda: RandomGaussianBlur(0.5, (1, 1), 4), "kernel size is 4"),
         (lambda: RandomGaussianBlur(0.5, (2, 1)), "sigma"),
-        (lambda: RandomColorJitter(0.1, 0.1, 0.1, 0.6), "colour jitter"),
+        (lambda: RandomColorJitter(0.1, 0.1, 0.1, 0.6), "color jitter"),
     ],
 )
 def test_bad_settings_are_refused(build, message):

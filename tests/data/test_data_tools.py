@@ -70,7 +70,7 @@ def test_check_names_pipes_and_a_data_set_without_labels(run, described, tmp_pat
     os.mkfifo(tmp_path / "photos" / "1.png")
     code, text, _ = run("tools/check_dataset.py", "pairs_all", "--dataset-file", described)
     assert code == 1 and "photos/1.png: not a regular file" in text
-    assert "pairs_all: nothing is labelled, every pixel is ignored" in text
+    assert "pairs_all: nothing is labeled, every pixel is ignored" in text
 
 
 @pytest.mark.parametrize("script", ["tools/check_dataset.py", "tools/visualize_data.py"])

@@ -57,7 +57,7 @@ def test_an_empty_data_set_is_refused(records):
 def test_a_data_set_without_any_label_is_refused(records, tmp_path, save):
     for index in range(6):
         save(tmp_path / "labels" / f"{index}.png", np.full((40, 56), 255, np.uint8))
-    with pytest.raises(ValueError, match=r"nothing is labelled, .* 255, as in .*labels/0\.png"):
+    with pytest.raises(ValueError, match=r"nothing is labeled, .* 255, as in .*labels/0\.png"):
         check_dataset_before_training(NAME, 3)
     check_dataset_before_training(NAME, 3, needs_labels=False)
     save(tmp_path / "labels" / "3.png", np.zeros((40, 56), np.uint8))

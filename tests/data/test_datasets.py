@@ -103,8 +103,8 @@ def test_cityscapes_takes_either_kind_of_label(tmp_path, save):
     assert [record["image_id"] for record in records] == ["bonn_000_000", "ulm_000_001"]
     for record in records:
         np.testing.assert_array_equal(read_record_label(record)[0], [0, 1, 18, 255, 255, 255])
-    unlabelled = load_cityscapes("name", *make_cityscapes(tmp_path, save, frames), labelled=False)
-    assert len(unlabelled) == 2 and "sem_seg_file_name" not in unlabelled[0]
+    unlabeled = load_cityscapes("name", *make_cityscapes(tmp_path, save, frames), labeled=False)
+    assert len(unlabeled) == 2 and "sem_seg_file_name" not in unlabeled[0]
 
 
 def test_cityscapes_names_what_is_missing(tmp_path, save):

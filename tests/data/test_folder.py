@@ -104,8 +104,8 @@ def test_missing_and_empty_folders(tmp_path, folders):
         ({"rgb_masks": True}, "rgb_masks needs a palette"),
         ({"ignore_color": [0, 0, 0]}, "ignore_color"),
         ({"label_map": {1: 256}}, "1 -> 256"),
-        ({"rgb_masks": True, "palette": [[0, 0, 0], [0, 0, 0]]}, "share a palette colour"),
-        ({"rgb_masks": True, "palette": [[0, 0, 0], [1, 1, 1]], "ignore_color": [1, 1, 1]}, "colour of 'b'"),
+        ({"rgb_masks": True, "palette": [[0, 0, 0], [0, 0, 0]]}, "share a palette color"),
+        ({"rgb_masks": True, "palette": [[0, 0, 0], [1, 1, 1]], "ignore_color": [1, 1, 1]}, "color of 'b'"),
         (
             {"rgb_masks": True, "palette": [[0, 0, 0], [1, 1, 1]], "label_map": {0: 1}},
             "label_map does not apply",
@@ -154,7 +154,7 @@ def test_yaml_does_not_take_the_name_of_another_data_set(described):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colours": [1]}, r"unknown keys \['colours'\]"),
+        ({"colors": [1]}, r"unknown keys \['colors'\]"),
         ({"classes": None}, r"missing keys \['classes'\]"),
         ({"splits": ["train"]}, "splits is"),
         ({"splits": {"train": {"images": "photos"}}}, "splits is"),
@@ -162,14 +162,14 @@ def test_yaml_does_not_take_the_name_of_another_data_set(described):
         ({"name": 3}, "name is 3, expected a name"),
         ({"classes": "a, b"}, "classes is 'a, b', expected a list of names"),
         ({"classes": [1, True]}, r"classes is \[1, True\], expected a list of names \(in quotes\)"),
-        ({"palette": ["red", "blue"]}, r"palette is .*colours \[r, g, b\]"),
+        ({"palette": ["red", "blue"]}, r"palette is .*colors \[r, g, b\]"),
         ({"palette": 3}, "palette is 3"),
         ({"palette": [[1, 2, 300], [1, 2, 3]]}, "palette is .*0..255"),
         ({"ignore_value": "void"}, "ignore_value is 'void', expected an id"),
         ({"label_map": [1, 2]}, r"label_map is \[1, 2\]"),
         ({"label_map": {"road": 1}}, "label_map is {'road': 1}"),
         ({"rgb_masks": "yes please"}, "rgb_masks is 'yes please', expected true or false"),
-        ({"ignore_color": 7}, r"ignore_color is 7, expected a colour"),
+        ({"ignore_color": 7}, r"ignore_color is 7, expected a color"),
         ({"image_ending": 1}, r"image_ending is 1, expected a text \(in quotes\)"),
     ],
 )

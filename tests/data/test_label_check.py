@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epl_d2.data.label_check import describe, inspect_record, summarise
+from epl_d2.data.label_check import describe, inspect_record, summarize
 
 
 def test_counts_agree_with_a_loop(pairs):
@@ -22,7 +22,7 @@ def test_summary_adds_up_and_keeps_errors(pairs, tmp_path, save):
     records = pairs(4, classes=2)
     save(tmp_path / "labels" / "1.png", np.full((40, 56), 255, np.uint8))
     save(tmp_path / "labels" / "2.png", np.full((40, 56), 37, np.uint8))
-    summary = summarise([inspect_record(record, 3, 255) for record in records], 3)
+    summary = summarize([inspect_record(record, 3, 255) for record in records], 3)
     assert (summary.images, summary.empty, len(summary.errors)) == (4, 1, 1)
     assert "2.png: label ids [37], expected 0..2 or 255" in summary.errors[0]
     assert summary.pixels.sum() == 3 * 40 * 56 and summary.pixels[3] == 2 * 15 + 40 * 56
@@ -36,7 +36,7 @@ def test_summary_adds_up_and_keeps_errors(pairs, tmp_path, save):
 def test_nothing_usable_is_described(pairs):
     record = pairs(1)[0]
     del record["sem_seg_file_name"]
-    summary = summarise([inspect_record(record, 2, 255)], 2)
+    summary = summarize([inspect_record(record, 2, 255)], 2)
     assert "there is no label map" in summary.errors[0]
     assert "usable: 0" in describe(summary, ["a", "b"])
 

@@ -14,7 +14,7 @@ from epl_d2 import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import dataset_root, register_all_datasets
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID
-from epl_d2.data.label_check import inspect_record, summarise
+from epl_d2.data.label_check import inspect_record, summarize
 from epl_d2.data.label_io import make_label_map, read_label, read_record_label
 from epl_d2.engine import Trainer
 
@@ -42,7 +42,7 @@ def test_camvid_has_the_known_pixel_counts(need):
     """Counted in the files of the SegNet tutorial (test split, ids 0..10, then void)."""
     need("camvid")
     records = DatasetCatalog.get("camvid_sem_seg_test")
-    summary = summarise((inspect_record(record, 11, 255) for record in records), 11)
+    summary = summarize((inspect_record(record, 11, 255) for record in records), 11)
     assert (summary.images, summary.errors) == (233, [])
     expected = "6870982 9906732 473895 10390661 3731857 4530895 406612 476807 1599124 255232 76220 1543383"
     assert summary.pixels.tolist() == [int(count) for count in expected.split()]

@@ -38,8 +38,8 @@ def test_all_classes_occur_and_rods_are_thin():
 
 
 def test_contours_are_exact(monkeypatch):
-    """With a disk of known centre and radius, a label pixel is the class of the pixel's centre, and an image
-    pixel mixes the colours by the area that the disk covers."""
+    """With a disk of known center and radius, a label pixel is the class of the pixel's center, and an image
+    pixel mixes the colors by the area that the disk covers."""
     cx, cy, radius = 61.3, 58.7, 20.45
     monkeypatch.setattr(shapes, "_layout", lambda rng, h, w: [(DISK, shapes._disk(cx, cy, radius))])
     monkeypatch.setattr(shapes, "_texture", lambda rng, c, h, w: np.full((h, w, 3), 200.0 * (c == DISK), np.float32))

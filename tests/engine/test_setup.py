@@ -12,7 +12,7 @@ from epl_d2.engine import Trainer, prepare_config, setup
 from epl_d2.engine.setup import with_working_norms
 
 
-def test_one_process_replaces_every_synchronised_norm_and_no_other():
+def test_one_process_replaces_every_synchronized_norm_and_no_other():
     cfg = get_cfg()
     cfg.MODEL.RESNETS.NORM = "SyncBN"
     cfg.MODEL.SEM_SEG_HEAD.NORM = "naiveSyncBN"

@@ -86,7 +86,7 @@ def test_one_process_trains_and_evaluates(one_process):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_gather_the_same_counts(root, one_process, tmp_path):
-    """Same batches, averaged gradients, synchronised norms: the same weights, to the order of summation."""
+    """Same batches, averaged gradients, synchronized norms: the same weights, to the order of summation."""
     finished = run(root, "--num-gpus", "2", "--dist-url", f"file://{tmp_path}/rendezvous", OUTPUT_DIR=tmp_path / "two")
     assert "naiveSyncBN instead of SyncBN, because gloo cannot run SyncBN" in finished.stdout
     ours, expected = weights_of(tmp_path / "two"), weights_of(one_process[0])

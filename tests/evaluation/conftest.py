@@ -70,7 +70,7 @@ def _single_pixels(rng):
     prediction, target = np.zeros((2, 90, 200), np.uint8)
     for labels in (prediction, target):
         labels[rng.integers(0, 90, 12), rng.integers(0, 200, 12)] = rng.integers(1, 4, 12)
-    prediction[-1, -1] = target[0, 0] = 2  # corners, where a contour has no neighbour to the east or south
+    prediction[-1, -1] = target[0, 0] = 2  # corners, where a contour has no neighbor to the east or south
     return prediction, target
 
 

@@ -19,7 +19,7 @@ MODES = list(itertools.product(("ignore", "nearest", "zero"), ("label-change", "
 
 
 def contour(member: np.ndarray) -> np.ndarray:
-    """DAVIS ``seg2bmap``: where membership differs from the east, south or south-east neighbour."""
+    """DAVIS ``seg2bmap``: where membership differs from the east, south or south-east neighbor."""
     edge = np.zeros(member.shape, bool)
     edge[:, :-1] |= member[:, :-1] != member[:, 1:]
     edge[:-1] |= member[:-1] != member[1:]
@@ -28,7 +28,7 @@ def contour(member: np.ndarray) -> np.ndarray:
 
 
 def block_is_valid(valid: np.ndarray) -> np.ndarray:
-    """Whether a pixel and its east, south and south-east neighbours inside the image are all valid."""
+    """Whether a pixel and its east, south and south-east neighbors inside the image are all valid."""
     padded = np.pad(valid, ((0, 1), (0, 1)), constant_values=True)
     return padded[:-1, :-1] & padded[:-1, 1:] & padded[1:, :-1] & padded[1:, 1:]
 

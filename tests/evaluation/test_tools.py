@@ -106,7 +106,7 @@ def test_several_folders(folders, run_tool):
     done = run_tool("plot_boundary_curves.py", root / "out" / "ours", root / "out" / "perfect", "--output", plot)
     assert done.returncode == 0, done.stderr
     colors = {tuple(color) for color in cv2.imread(str(plot)).reshape(-1, 3)}
-    assert {(180, 119, 31), (14, 127, 255)} <= colors  # the first two line colours of matplotlib, BGR
+    assert {(180, 119, 31), (14, 127, 255)} <= colors  # the first two line colors of matplotlib, BGR
 
 
 def test_explicit_settings_win_over_those_of_the_data_set(folders, run_tool, all_pairs):

@@ -7,12 +7,12 @@ from epl_d2.inference.video import VideoReader, VideoWriter
 
 
 def frames(count: int, size: tuple[int, int]) -> list[np.ndarray]:
-    """Flat colours, which the codec keeps."""
+    """Flat colors, which the codec keeps."""
     return [np.full((*size, 3), (20 * number, 200, 255 - 20 * number), np.uint8) for number in range(count)]
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 65)])
-def test_frames_come_back_in_order_and_colour(tmp_path, size):
+def test_frames_come_back_in_order_and_color(tmp_path, size):
     path = tmp_path / "clip.mp4"
     writer = VideoWriter(path, rate=12.0)
     for frame in frames(8, size):

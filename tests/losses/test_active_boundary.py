@@ -66,7 +66,7 @@ def brute(
 
 
 def tie_free(distances: np.ndarray) -> np.ndarray:
-    """Moves the distances a little, as either of two equally near neighbours would be right; some pixels keep a 0."""
+    """Moves the distances a little, as either of two equally near neighbors would be right; some pixels keep a 0."""
     moved = distances + 1e-3 * np.random.default_rng(0).random(distances.shape)
     moved[:, ::4, ::5] = np.where(distances[:, ::4, ::5] == 0, 0.0, moved[:, ::4, ::5])
     return moved
@@ -90,7 +90,7 @@ def test_value(scene: Callable, ignored: bool, theta: float, fraction: float, sm
     assert value.item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_gradient_takes_the_neighbours_as_constants(scene: Callable) -> None:
+def test_gradient_takes_the_neighbors_as_constants(scene: Callable) -> None:
     """Against differences of the loops in which the logits of the chosen pixel alone are moved in its own terms."""
     logits = torch.tensor([[0.2, 1.0, -0.3, 2.0, 1.5], [0.0, 0.4, 0.1, -1.0, 0.3]], dtype=torch.float64)[None, :, None]
     labels, distances = torch.tensor([[[0, 0, 0, 0, 1]]]), torch.tensor([[[3.0, 2.0, 1.0, 0.0, 0.0]]]).double()
@@ -99,13 +99,13 @@ def test_gradient_takes_the_neighbours_as_constants(scene: Callable) -> None:
     (gradient,) = torch.autograd.grad(value, logits)
 
     def cost(own: torch.Tensor, x: int) -> torch.Tensor:
-        """Of pixel x, between its left and its right neighbour; the right one is the target."""
+        """Of pixel x, between its left and its right neighbor; the right one is the target."""
         left, right = (logits.detach()[0, :, 0, beside].log_softmax(0) for beside in (x - 1, x + 1))
         own = own.log_softmax(0)
         scores = torch.stack([(own.exp() * (own - other)).sum() for other in (left, right)]).log_softmax(0)
         return -(0.2 * scores[0] + 0.8 * scores[1]) * distances[0, 0, x] / 4
 
-    # Pixel 0 has one neighbour alone; 3 and 4 lie on the contour.
+    # Pixel 0 has one neighbor alone; 3 and 4 lie on the contour.
     expected = torch.zeros_like(gradient)
     for x in (1, 2):
         for k in range(2):

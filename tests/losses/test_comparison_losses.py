@@ -138,7 +138,7 @@ def test_one_class_and_single_pixels_are_finite(loss: Callable, shape: tuple[int
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "active"])
 def test_gradient_is_that_of_the_value(scene: Callable, name: str) -> None:
-    """All but the active boundary loss, for whose gradient the neighbours are constants (test_active_boundary.py)."""
+    """All but the active boundary loss, for whose gradient the neighbors are constants (test_active_boundary.py)."""
     logits, labels = scene((2, 3, 6, 5), ignored=True, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, labels), logits.requires_grad_())
 

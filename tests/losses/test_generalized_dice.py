@@ -1,4 +1,4 @@
-"""Generalised Dice against its formula with loops, in NumPy."""
+"""Generalized Dice against its formula with loops, in NumPy."""
 
 import itertools
 from collections.abc import Callable

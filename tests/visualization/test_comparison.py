@@ -54,7 +54,7 @@ def test_an_invented_contour_that_moves_a_little_is_the_same_error() -> None:
     assert np.array_equal(np.unique(np.nonzero(far.introduced)[1]), [19])
 
 
-def test_paint_change_uses_one_colour_for_each_kind(scene) -> None:
+def test_paint_change_uses_one_color_for_each_kind(scene) -> None:
     change = change_of_errors(scene.target, scene.prediction, np.roll(scene.target, 6, axis=0))
     picture = paint_change(scene.image, change)
     assert change.fixed.any()

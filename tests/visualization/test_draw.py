@@ -1,4 +1,4 @@
-"""Colours, overlays, contour drawings, legends and the prediction sheet."""
+"""Colors, overlays, contour drawings, legends and the prediction sheet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_colorize_takes_wide_types_and_other_ignore_values() -> None:
 
 @pytest.mark.parametrize("label", [4, -1])
 def test_colorize_names_a_label_beyond_the_palette(label: int, scene) -> None:
-    with pytest.raises(ValueError, match=rf"labels hold {label}, but the palette has the colours 0\.\.3"):
+    with pytest.raises(ValueError, match=rf"labels hold {label}, but the palette has the colors 0\.\.3"):
         colorize(np.array([[0, label]]), scene.palette)
 
 
@@ -97,7 +97,7 @@ def test_prediction_sheet_shows_each_kind_of_contour(scene) -> None:
     errors = boundary_errors(scene.target, scene.prediction, tolerance=2)
     sheet = prediction_sheet(scene.image, scene.target, scene.prediction, scene.palette, scene.classes)
     factor = round(320 / 48)
-    # A contour pixel becomes a square of factor^2 pixels; the legend adds one swatch of each colour.
+    # A contour pixel becomes a square of factor^2 pixels; the legend adds one swatch of each color.
     for mask, color in ((errors.missed, MISSED_COLOR), (errors.extra & ~errors.missed, EXTRA_COLOR)):
         painted = int((sheet == color).all(axis=2).sum())
         assert mask.any()

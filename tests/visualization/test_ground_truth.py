@@ -20,7 +20,7 @@ def write_labels(path: Path, labels: list[int]) -> Path:
 def test_stored_ids_become_class_ids(tmp_path: Path) -> None:
     camvid = write_labels(tmp_path / "frame.png", [0, 10, 11, 255])
     assert read_ground_truth(camvid, DATASETS["camvid"]).tolist() == [[0, 10, 255, 255]]
-    # road, bicycle, licence plate (-1, stored as 255) and "out of roi"
+    # road, bicycle, license plate (-1, stored as 255) and "out of roi"
     label_ids = write_labels(tmp_path / "a_gtFine_labelIds.png", [7, 33, 255, 3])
     assert read_ground_truth(label_ids, DATASETS["cityscapes"]).tolist() == [[0, 18, 255, 255]]
     train_ids = write_labels(tmp_path / "a_gtFine_labelTrainIds.png", [7, 18, 255, 3])

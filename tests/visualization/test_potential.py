@@ -92,7 +92,7 @@ def test_predicted_lines_take_the_ranks_of_the_ground_truth(seed: int) -> None:
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3, 12])
-def test_each_energy_has_its_own_colour(radius: int) -> None:
+def test_each_energy_has_its_own_color(radius: int) -> None:
     colors = energy_colors(radius)
     assert len(set(colors)) == len(colors) == radius + 2
     assert (colors[0], colors[-1]) == (OUTSIDE_COLOR, INSIDE_COLOR)

@@ -17,7 +17,7 @@ def test_densest_window_holds_the_most(seed: int) -> None:
     assert window.cut(weights).sum() == best
 
 
-def test_densest_window_centres_a_small_object_and_stays_inside() -> None:
+def test_densest_window_centers_a_small_object_and_stays_inside() -> None:
     weights = np.zeros((30, 60))
     weights[20, 40] = 1
     window = densest_window(weights, 20)

@@ -1,7 +1,7 @@
 """Cityscapes in its original layout, with labelTrainIds or labelIds files.
 
 The names are Detectron2's own. Its registration is replaced because it needs the polygon files of every
-frame, has no class colours, and asks for an evaluator that newer versions of Detectron2 cannot import.
+frame, has no class colors, and asks for an evaluator that newer versions of Detectron2 cannot import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IMAGE_SUFFIX = "_leftImg8bit.png"
 _LABEL_MAP = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=255)
 
 
-def load_cityscapes(name: str, image_root: str, label_root: str, labelled: bool = True) -> list[Record]:
+def load_cityscapes(name: str, image_root: str, label_root: str, labeled: bool = True) -> list[Record]:
     """The records of one split.
 
     A frame takes its labelTrainIds file; where there is none, its labelIds file, mapped while it is read.
@@ -40,7 +40,7 @@ def load_cityscapes(name: str, image_root: str, label_root: str, labelled: bool 
         name: the registered name, for messages.
         image_root: e.g. cityscapes/leftImg8bit/train.
         label_root: e.g. cityscapes/gtFine/train.
-        labelled: False gives records without labels (the test frames, whose public labels are blank).
+        labeled: False gives records without labels (the test frames, whose public labels are blank).
 
     Raises:
         FileNotFoundError: a folder or the label file of a frame is missing, or there is no frame.
@@ -50,14 +50,14 @@ def load_cityscapes(name: str, image_root: str, label_root: str, labelled: bool 
     records, missing = [], []
     for city in sorted(entry.name for entry in os.scandir(image_root) if entry.is_dir()):
         city_labels = os.path.join(label_root, city)
-        present = set(os.listdir(city_labels)) if labelled and os.path.isdir(city_labels) else set()
+        present = set(os.listdir(city_labels)) if labeled and os.path.isdir(city_labels) else set()
         for file in sorted(os.listdir(os.path.join(image_root, city))):
             if not file.endswith(_IMAGE_SUFFIX):
                 continue
             frame = file[: -len(_IMAGE_SUFFIX)]
             record = {"file_name": os.path.join(image_root, city, file), "image_id": frame}
             records.append(record)
-            if not labelled:
+            if not labeled:
                 continue
             train_ids, label_ids = f"{frame}_{kind}_labelTrainIds.png", f"{frame}_{kind}_labelIds.png"
             if train_ids in present:
@@ -82,7 +82,7 @@ def register_all(root: str) -> None:
         label_root = os.path.join(root, "cityscapes", labels)
         register_sem_seg(
             name,
-            partial(load_cityscapes, name, image_root, label_root, labelled=not name.endswith("_test")),
+            partial(load_cityscapes, name, image_root, label_root, labeled=not name.endswith("_test")),
             DATASETS["cityscapes"],
             replace=True,
             image_root=image_root,

@@ -49,12 +49,12 @@ _FILE_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "classes": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of names (in quotes)"),
     "palette": (
         lambda value: value is None or (isinstance(value, list) and all(map(_is_color, value))),
-        "a list of colours [r, g, b], each 0..255",
+        "a list of colors [r, g, b], each 0..255",
     ),
     "ignore_value": (_is_integer, "an id"),
     "label_map": (lambda value: value is None or _is_label_map(value), "{id in the file: id wanted}"),
     "rgb_masks": (lambda value: isinstance(value, bool), "true or false"),
-    "ignore_color": (lambda value: value is None or _is_color(value), "a colour [r, g, b], each 0..255"),
+    "ignore_color": (lambda value: value is None or _is_color(value), "a color [r, g, b], each 0..255"),
     "image_ending": (_is_text, "a text (in quotes)"),
     "label_ending": (_is_text, "a text (in quotes)"),
 }
@@ -125,11 +125,11 @@ def register_sem_seg_folder(
         name: the name for DATASETS.TRAIN and DATASETS.TEST.
         image_root, label_root: the folders; files pair by stem, subfolders included.
         classes: names of the ids 0, 1, ...
-        palette: an RGB colour a class; None takes the colours of the VOC devkit.
+        palette: an RGB color a class; None takes the colors of the VOC devkit.
         ignore_value: the id of pixels to ignore, after `label_map`.
         label_map: {id in the file: id wanted}; other ids stay as they are.
-        rgb_masks: the label files are colour pictures, and `palette` says which colour is which class.
-        ignore_color: with `rgb_masks`, the colour of ignored pixels.
+        rgb_masks: the label files are color pictures, and `palette` says which color is which class.
+        ignore_color: with `rgb_masks`, the color of ignored pixels.
         image_ending, label_ending: see `load_sem_seg_folder`.
         replace: take the place of a data set of that name.
         extra: further entries of Detectron2's metadata.
@@ -140,7 +140,7 @@ def register_sem_seg_folder(
     if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
         raise ValueError(f"{name}: classes is {classes!r}, expected a list of different names")
     if rgb_masks and palette is None:
-        raise ValueError(f"{name}: rgb_masks needs a palette, one RGB colour a class")
+        raise ValueError(f"{name}: rgb_masks needs a palette, one RGB color a class")
     if ignore_color is not None and not rgb_masks:
         raise ValueError(f"{name}: ignore_color has a meaning with rgb_masks only")
     if rgb_masks and label_map is not None:
@@ -218,17 +218,17 @@ def register_from_config(cfg: CfgNode) -> None:
 def _color(name: str, color: Sequence[int]) -> Color:
     values = tuple(int(value) for value in color)
     if len(values) != 3 or not all(0 <= value <= 255 for value in values):
-        raise ValueError(f"{name}: {color!r} is no colour, expected three numbers 0..255")
+        raise ValueError(f"{name}: {color!r} is no color, expected three numbers 0..255")
     return values
 
 
 def _label_colors(name: str, metadata: DatasetMetadata, ignore_color: Sequence[int] | None) -> dict[Color, int]:
     colors = {color: index for index, color in enumerate(metadata.palette)}
     if len(colors) != len(metadata.palette):
-        raise ValueError(f"{name}: two classes share a palette colour")
+        raise ValueError(f"{name}: two classes share a palette color")
     if ignore_color is not None:
         ignored = _color(name, ignore_color)
         if ignored in colors:
-            raise ValueError(f"{name}: ignore_color {ignored} is the colour of {metadata.classes[colors[ignored]]!r}")
+            raise ValueError(f"{name}: ignore_color {ignored} is the color of {metadata.classes[colors[ignored]]!r}")
         colors[ignored] = metadata.ignore_value
     return colors

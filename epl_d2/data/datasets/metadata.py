@@ -1,4 +1,4 @@
-"""Class names, colours and id tables of the known data sets, free of torch and detectron2."""
+"""Class names, colors and id tables of the known data sets, free of torch and detectron2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class DatasetMetadata:
 
     Attributes:
         classes: names, in the order of the ids 0..K-1.
-        palette: one RGB colour a class.
+        palette: one RGB color a class.
         ignore_value: the id of pixels that take no part in losses and scores.
         ignored_rims: whether a rim of ignored pixels surrounds every object, so that contours lie in them.
     """
@@ -25,13 +25,13 @@ class DatasetMetadata:
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
-            raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} palette colours")
+            raise ValueError(f"{len(self.classes)} classes but {len(self.palette)} palette colors")
         if 0 <= self.ignore_value < len(self.classes):
             raise ValueError(f"ignore_value {self.ignore_value} is the id of class {self.classes[self.ignore_value]!r}")
 
 
 def bit_reversal_palette(count: int) -> tuple[Color, ...]:
-    """The colour map of the PASCAL VOC devkit: the bits of the id, dealt to r, g, b from the top bit down."""
+    """The color map of the PASCAL VOC devkit: the bits of the id, dealt to r, g, b from the top bit down."""
     palette = []
     for index in range(count):
         color = [0, 0, 0]
@@ -42,7 +42,7 @@ def bit_reversal_palette(count: int) -> tuple[Color, ...]:
     return tuple(palette)
 
 
-# name, label id, colour; the position is the train id. Every other label id is ignored.
+# name, label id, color; the position is the train id. Every other label id is ignored.
 _CITYSCAPES_CLASSES: tuple[tuple[str, int, Color], ...] = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),

@@ -74,7 +74,7 @@ def _add_loss_config(cfg: CN) -> None:
     _add_schedule(cfg.MODEL.EPL)
 
     cfg.MODEL.EPL.POINT = CN()
-    # Factor of the point loss (eq. 3) in the total loss (eq. 5); 0 switches the term off. 0.1 is the paper's text.
+    # Factor of the point loss (eq. 3) in the total loss (eq. 5); 0 switches the term off. The paper's text has 0.1.
     cfg.MODEL.EPL.POINT.WEIGHT = defaults.POINT_WEIGHT
     # Kernel size w (odd, at least 3): a ray reaches floor(w / 2) pixels.
     cfg.MODEL.EPL.POINT.KERNEL_SIZE = defaults.KERNEL_SIZE
@@ -82,7 +82,7 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.POINT.NORM = defaults.NORM
 
     cfg.MODEL.EPL.LINE = CN()
-    # Factor of the equipotential line loss (eq. 4); 0 switches the term off. 0.01 is the paper's text.
+    # Factor of the equipotential line loss (eq. 4); 0 switches the term off. The paper's text has 0.01.
     cfg.MODEL.EPL.LINE.WEIGHT = defaults.LINE_WEIGHT
     cfg.MODEL.EPL.LINE.KERNEL_SIZE = defaults.KERNEL_SIZE
     # Even, positive exponent of the line activation exp(-(E - tau)^mu).

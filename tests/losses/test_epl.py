@@ -83,7 +83,7 @@ def test_weight_0_is_not_computed(
 def test_schedule(scene: Callable) -> None:
     logits, labels = scene()
     logits.requires_grad_()
-    module = EPLLoss(start_iter=10, ramp_iters=4)
+    module = EPLLoss(point_weight=0.1, start_iter=10, ramp_iters=4)
     full = module(logits, labels)["loss_epl_point"].item()
     shares = [module(logits, labels, iteration)["loss_epl_point"].item() / full for iteration in (0, 9, 10, 11, 13, 50)]
     assert shares == pytest.approx([0, 0, 0.25, 0.5, 1, 1])
@@ -104,7 +104,7 @@ def test_scaled_kernel_size(kernel_size: int, stride: int, expected: int) -> Non
 def test_stride_takes_the_middle_of_each_cell(scene: Callable) -> None:
     logits, _ = scene((1, 3, 4, 5))
     labels = torch.arange(12 * 15).view(1, 12, 15) % 3
-    module = EPLLoss(stride=3, point_kernel_size=9)
+    module = EPLLoss(point_weight=0.1, stride=3, point_kernel_size=9)
     sampled = labels[:, 1::3, 1::3]
     expected = 0.1 * point_loss(logits, sampled, kernel_size=3)
     torch.testing.assert_close(module(logits, labels)["loss_epl_point"], expected)
@@ -124,7 +124,7 @@ def test_stride_does_not_shift() -> None:
 def test_stride_resizes_logits(scene: Callable) -> None:
     logits, labels = scene((1, 4, 33, 29))
     small = F.interpolate(logits, size=(9, 8), mode="bilinear", align_corners=False)
-    module = EPLLoss(stride=4)
+    module = EPLLoss(point_weight=0.1, stride=4)
     for name, value in module(logits, labels).items():
         torch.testing.assert_close(value, module(small, labels)[name])
 
@@ -136,4 +136,4 @@ def test_without_stride_sizes_must_agree(scene: Callable) -> None:
 
 
 def test_shows_its_settings() -> None:
-    assert "point_weight=0.1" in repr(EPLLoss())
+    assert "line_weight=0.7" in repr(EPLLoss(line_weight=0.7))

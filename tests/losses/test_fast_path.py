@@ -181,7 +181,7 @@ def test_many_classes(scene: Callable) -> None:
     logits, labels = scene(shape=(1, 300, 12, 13), ignored=True)
     labels[labels == 255] = 1000
     expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", 1000, "nearest")
-    torch.testing.assert_close(line_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(line_loss(logits, labels, mu=10, ignore_value=1000), expected, rtol=1e-5, atol=0)
     expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", 1000, "nearest")
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
 
@@ -191,7 +191,7 @@ def test_other_ignore_values(scene: Callable, ignore_value: int) -> None:
     logits, labels = scene(ignored=True)
     labels[labels == 255] = ignore_value
     expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", ignore_value, "nearest")
-    torch.testing.assert_close(line_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(line_loss(logits, labels, mu=10, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
     expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", ignore_value, "nearest")
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
 

@@ -29,7 +29,7 @@ def edge_attention(logits: Tensor, labels: Tensor, **ignore: int) -> Tensor:
 LOSSES = {
     "point": losses.point_loss,
     "line": losses.line_loss,
-    "epl at a stride": lambda x, y, **ignore: losses.EPLLoss(stride=2, **ignore)(x, y)["loss_epl_point"],
+    "epl at a stride": lambda x, y, **ignore: sum(losses.EPLLoss(point_weight=0.5, stride=2, **ignore)(x, y).values()),
     "generalized dice": losses.generalized_dice_loss,
     "boundary": with_map(losses.boundary_loss, per_class=True),
     "active boundary": with_map(losses.active_boundary_loss, per_class=False),

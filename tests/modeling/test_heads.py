@@ -142,10 +142,10 @@ def test_start_iteration_and_ramp_follow_the_trainer():
     values = {}
     for iteration in (0, 15, 30):
         with EventStorage(iteration):
-            values[iteration] = head.losses(predictions, labels)["loss_epl_point"].item()
+            values[iteration] = head.losses(predictions, labels)["loss_epl_line"].item()
     assert values[0] == 0
     assert 0 < values[15] < values[30]
-    assert head.losses(predictions, labels)["loss_epl_point"].item() == pytest.approx(values[30])
+    assert head.losses(predictions, labels)["loss_epl_line"].item() == pytest.approx(values[30])
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_extra_losses_hold_their_keys_under_their_names():
         "loss_active_boundary": (0.23, 23, 233, "contour_distance"),
         "loss_lovasz": (0.24, 24, 244, None),
     }
-    assert {loss.name: (loss.function.func, loss.function.keywords) for loss in found} == {
+    assert {loss.name: (loss.function.function, loss.function.settings) for loss in found} == {
         "loss_generalized_dice": (losses.generalized_dice_loss, {"ignore_value": 254}),
         "loss_boundary": (losses.boundary_loss, {"ignore_value": 254}),
         "loss_active_boundary": (

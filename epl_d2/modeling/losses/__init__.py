@@ -1,12 +1,11 @@
 """From a config to the losses of a head: the criterion, EPL, and further losses on the logits."""
 
-from .criterion import Criterion, build_criterion
+from .criterion import build_criterion
 from .epl import build_epl_loss
 from .extra_losses import ExtraLoss, ExtraLosses, build_extra_losses
 from .table import cross_entropy
 
 __all__ = [
-    "Criterion",
     "ExtraLoss",
     "ExtraLosses",
     "build_criterion",

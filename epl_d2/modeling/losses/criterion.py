@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import torch
 from detectron2.config import CfgNode
-from torch import nn
 
-from .table import CRITERIA
+from epl_d2.losses.modules import FunctionLoss
 
-__all__ = ["Criterion", "build_criterion"]
+from .table import CRITERIA, build_loss
 
-
-class Criterion(nn.Module):
-    """A loss function with its settings as a module, so that hooks see the logits. No parameters, no buffers."""
-
-    def __init__(self, function: partial[torch.Tensor]) -> None:
-        """
-        Args:
-            function: takes logits [N, K, H, W] and labels [N, H, W], returns a scalar.
-        """
-        super().__init__()
-        self.function = function
-
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The scalar loss."""
-        return self.function(logits, labels)
-
-    def extra_repr(self) -> str:
-        """Function and settings, for ``print(model)``."""
-        settings = (f"{name}={value!r}" for name, value in self.function.keywords.items())
-        return ", ".join([self.function.func.__name__.lstrip("_"), *settings])
+__all__ = ["build_criterion"]
 
 
-def build_criterion(cfg: CfgNode) -> Criterion:
+def build_criterion(cfg: CfgNode) -> FunctionLoss:
     """A module that takes logits [N, K, H, W] and labels [N, H, W] and returns a scalar.
 
     Raises:
@@ -48,6 +25,6 @@ def build_criterion(cfg: CfgNode) -> Criterion:
         raise ValueError(f"MODEL.SEM_SEG_HEAD.LOSS_TYPE is {head.LOSS_TYPE!r}; it may be {', '.join(others)} or {last}")
     key = head.LOSS_TYPE.upper()
     try:
-        return Criterion(CRITERIA[head.LOSS_TYPE].with_settings(head.get(key, {}), head.IGNORE_VALUE))
+        return build_loss(CRITERIA[head.LOSS_TYPE], head.get(key, {}), head.IGNORE_VALUE)
     except ValueError as error:
         raise ValueError(f"MODEL.SEM_SEG_HEAD.{key}: {error}") from error

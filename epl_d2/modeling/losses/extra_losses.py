@@ -13,7 +13,7 @@ from epl_d2.config import MAP_OF_LOSS
 from epl_d2.losses.arguments import check_integer, check_weight
 from epl_d2.losses.schedule import ramp
 
-from .table import EXTRA_LOSSES
+from .table import EXTRA_LOSSES, build_loss
 
 __all__ = ["ExtraLoss", "ExtraLosses", "build_extra_losses"]
 
@@ -109,13 +109,13 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
         ValueError: a key holds a value that its loss does not take.
     """
     losses = []
-    for key, named in EXTRA_LOSSES.items():
+    for key, module in EXTRA_LOSSES.items():
         settings = dict(cfg.MODEL.EXTRA_LOSSES[key])
         schedule = {name.lower(): settings.pop(name) for name in ("WEIGHT", "START_ITER", "RAMP_ITERS")}
         try:
             loss = ExtraLoss(
                 name=f"loss_{key.lower()}",
-                function=named.with_settings(settings, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
+                function=build_loss(module, settings, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE),
                 map_name=MAP_OF_LOSS[key],
                 **schedule,
             )

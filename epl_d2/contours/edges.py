@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["canny_edges", "canny_of_normalised", "label_edges"]
+__all__ = ["canny_edges", "canny_of_normalized", "label_edges"]
 
 _EDGE_RADIUS = 2
 _CANNY_THRESHOLDS = (10, 100)
@@ -53,7 +53,7 @@ def label_edges(labels: np.ndarray, *, ignore_value: int = 255, all_classes: boo
 
 
 def canny_edges(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Canny's edges of a picture as the model sees it, see :func:`canny_of_normalised`.
+    """Canny's edges of a picture as the model sees it, see :func:`canny_of_normalized`.
 
     Args:
         image: uint8 [H, W, 3].
@@ -63,10 +63,10 @@ def canny_edges(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
         uint8 [1, H, W], 0 or 255.
     """
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    return canny_of_normalised((image.astype(np.float32) - mean) / std)
+    return canny_of_normalized((image.astype(np.float32) - mean) / std)
 
 
-def canny_of_normalised(image: np.ndarray) -> np.ndarray:
+def canny_of_normalized(image: np.ndarray) -> np.ndarray:
     """Canny's edges (thresholds 10 and 100) of a normalized picture that is cast to bytes.
 
     The cast is the reference implementation's: with ImageNet's statistics, it leaves the values 0, 1, 2, 254 and 255,

@@ -53,7 +53,7 @@ def bootstrap_draws(
     Args:
         seeds: S.
         blocks: N images, each drawn by itself; or the block of each image [N], as numbers 0, 1, ...: the images of a
-            block are drawn together, which neighbouring frames of a video should be.
+            block are drawn together, which neighboring frames of a video should be.
         replicates: B.
         generator_seed: of the draws.
     """

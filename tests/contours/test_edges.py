@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from epl_d2 import get_cfg
-from epl_d2.contours.edges import canny_edges, canny_of_normalised, label_edges
+from epl_d2.contours.edges import canny_edges, canny_of_normalized, label_edges
 from epl_d2.data.maps import build_maps
 
 MEAN, STD = (123.675, 116.280, 103.530), (58.395, 57.120, 57.375)
@@ -66,7 +66,7 @@ def test_canny_sees_the_normalized_picture_as_bytes_that_wrap():
     assert set(np.unique(as_bytes)) <= {0, 1, 2, 254, 255}
     expected = cv2.Canny(as_bytes, 10, 100)
     assert 0 < (expected == 255).mean() < 0.5
-    np.testing.assert_array_equal(canny_of_normalised(normalized), expected[None])
+    np.testing.assert_array_equal(canny_of_normalized(normalized), expected[None])
     np.testing.assert_array_equal(canny_edges(picture, MEAN, STD), expected[None])
 
 

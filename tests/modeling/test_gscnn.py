@@ -10,7 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
 from epl_d2 import get_cfg
-from epl_d2.contours.edges import canny_of_normalised, label_edges
+from epl_d2.contours.edges import canny_of_normalized, label_edges
 from epl_d2.data.maps import build_maps
 from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss, image_weighted_cross_entropy
 from epl_d2.modeling import EPLGSCNNHead
@@ -116,7 +116,7 @@ def test_last_upsampling_alone_does_not_align_corners(layers_of, aligned, size):
     head = build(head_config()).eval()
     layers, features = layers_of(head), features_of(*size)
     canny = torch.from_numpy(
-        np.stack([canny_of_normalised(image.permute(1, 2, 0).numpy()) for image in features["image"]])
+        np.stack([canny_of_normalized(image.permute(1, 2, 0).numpy()) for image in features["image"]])
     )
     assert canny.eq(255).any()
     coarse, fine = features["coarse"], features["fine"]

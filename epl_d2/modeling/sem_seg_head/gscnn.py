@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
-from epl_d2.contours.edges import canny_of_normalised, label_edges
+from epl_d2.contours.edges import canny_of_normalized, label_edges
 from epl_d2.losses.criteria.gscnn import dual_task_loss, edge_attention_loss, edge_loss
 from epl_d2.modeling.layers.resize import resize
 from epl_d2.modeling.layers.shape_stream import ShapeStream
@@ -130,7 +130,7 @@ class EPLGSCNNHead(EPLNVIDIADeepLabV3PlusHead):
     def canny(self, images: torch.Tensor) -> torch.Tensor:
         """Canny's edges [N, 1, H, W] of normalized images [N, 3, H, W], 0 or 255."""
         pictures = images.float().permute(0, 2, 3, 1).cpu().numpy()
-        return _stack([canny_of_normalised(picture) for picture in pictures], images.device)
+        return _stack([canny_of_normalized(picture) for picture in pictures], images.device)
 
     def edge_target(self, targets: torch.Tensor) -> torch.Tensor:
         """Contours [N, H, W] of labels [N, H, W], 0 or 1."""

@@ -59,6 +59,7 @@ EVALUATION = {
     "TEST.BOUNDARY.WIDTHS": [1, 3, 5, 9, 15],
     "TEST.BOUNDARY.REPORT_WIDTHS": [3, 9],
     "TEST.BOUNDARY.IGNORE_MODE": "zero",
+    "TEST.BOUNDARY.IGNORE_DISTANCE": 2,
     "TEST.BOUNDARY.TRIMAP": "void",
     "TEST.SAVE_PREDICTIONS": True,
     "TEST.SAVE_IMAGE_COUNTS": True,
@@ -70,12 +71,8 @@ EVALUATION = {
 def test_the_evaluator_holds_its_keys_under_their_names():
     built = Trainer.build_evaluator(configured(**EVALUATION), DATASET)
     statistics = built._statistics
-    assert {name: getattr(statistics, name) for name in ("num_classes", "ignore_value", "ignore_mode", "trimap")} == {
-        "num_classes": 2,
-        "ignore_value": 254,
-        "ignore_mode": "zero",
-        "trimap": "void",
-    }
+    expected = {"num_classes": 2, "ignore_value": 254, "ignore_mode": "zero", "ignore_distance": 2, "trimap": "void"}
+    assert {name: getattr(statistics, name) for name in expected} == expected
     assert list(statistics.widths) == [1, 3, 5, 9, 15] and list(built._report_widths) == [3, 9]
     assert built._save_predictions and built._save_image_counts
     assert (built._dataset_name, built._output_dir) == (DATASET, f"out/inference/{DATASET}")

@@ -302,6 +302,13 @@ MUTATIONS = (
         (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
+        "evaluator_without_ignore_distance",
+        "epl_d2/engine/trainer.py",
+        "            ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,\n",
+        "",
+        (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
+    ),
+    Mutation(
         "evaluator_without_trimap",
         "epl_d2/engine/trainer.py",
         "            trimap=cfg.TEST.BOUNDARY.TRIMAP,\n",

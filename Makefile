@@ -2,6 +2,7 @@
 # make test     install into .venv, run the whole test suite
 # make mutation break the lines that join the parts, one at a time, and show that a test notices
 # make fuzz     20,000 drawn inputs for the losses
+# make torture  kill trainings, take their disk and their partners, feed them damaged files (docs/reliability.md)
 # make lint     ruff
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test mutation fuzz lint clean FORCE
+.PHONY: install demo test mutation fuzz torture lint clean FORCE
 
 install: $(INSTALLED)
 
@@ -37,6 +38,9 @@ mutation: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	FUZZ_DRAWS=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 tests/losses/test_fuzz.py
+
+torture: $(INSTALLED)
+	$(BIN)/python -W ignore tests/torture/run.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

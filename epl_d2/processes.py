@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 __all__ = ["end_with_parent"]
 
@@ -17,11 +19,14 @@ def end_with_parent(grace: float = 0.0) -> None:
         grace: seconds between a SIGTERM to itself, upon which it may tidy up, and the end without asking; 0 ends it at
             once.
     """
-    threading.Thread(target=_watch, args=(os.getppid(), grace), name="end with parent", daemon=True).start()
+    started_by, first = multiprocessing.parent_process(), os.getppid()
+    # An orphan is given to another process, perhaps before it comes here; `multiprocessing` knows the one it had.
+    lives = started_by.is_alive if started_by is not None else lambda: os.getppid() == first
+    threading.Thread(target=_watch, args=(lives, grace), name="end with parent", daemon=True).start()
 
 
-def _watch(parent: int, grace: float) -> None:
-    while os.getppid() == parent:  # an orphan is given to another process
+def _watch(lives: Callable[[], bool], grace: float) -> None:
+    while lives():
         time.sleep(1)
     if grace:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -101,6 +101,30 @@ def test_those_who_wait_for_others_say_so(monkeypatch, capsys):
     )
 
 
+SPAWNED = """
+import multiprocessing, os, signal, sys, time
+from epl_d2.processes import end_with_parent
+
+def work():
+    os.kill(os.getppid(), signal.SIGKILL)  # before this process looks who its parent is
+    time.sleep(0.5)
+    end_with_parent()
+    print("orphan", flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=work).start()
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_is_an_orphan_from_the_start_ends(tmp_path):
+    (tmp_path / "parent.py").write_text(SPAWNED)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert "orphan" in finished.stdout  # and the pipe was closed before the time was up
+
+
 PARENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])

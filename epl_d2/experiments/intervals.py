@@ -109,7 +109,8 @@ def paired_differences(
         seeds, images: of :func:`bootstrap_draws`.
 
     Returns:
-        `mIoU` [B], and `<curve>@<d>px` [B] of every curve of :meth:`ImageCounts.resampled_scores`, in percent.
+        `mIoU` [B], and `<curve>@<d>px` [B] of every curve of :meth:`ImageCounts.resampled_scores`, in percent; without
+        those that the counts of one of two paired runs do not give.
 
     Raises:
         ValueError: the images or the widths differ.
@@ -119,9 +120,9 @@ def paired_differences(
         if ours.names != theirs.names or ours.widths != theirs.widths:
             raise ValueError("a paired interval needs runs that were evaluated on the same images at the same widths")
         scores, reference = scores_by_name(ours, images), scores_by_name(theirs, images)
-        for name, values in scores.items():
+        for name in scores.keys() & reference.keys():
             share = seeds[:, number] / len(method) * 100
-            sums[name] = sums.get(name, 0.0) + share * (values - reference[name])
+            sums[name] = sums.get(name, 0.0) + share * (scores[name] - reference[name])
     return sums
 
 

@@ -1,6 +1,7 @@
 """Intervals against formulas and against a literal bootstrap that evaluates the resampled images."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,18 @@ def test_paired_differences_equal_a_literal_bootstrap(tmp_path):
             expected["BF@3px"] += share * (scores[0]["boundary_f"][1] - scores[1]["boundary_f"][1])
         for name, value in expected.items():
             assert result[name][replicate] == pytest.approx(value, abs=1e-9)
+
+
+def test_scores_that_one_of_two_runs_lacks_are_left_out(tmp_path):
+    ours, theirs = counts_of(tmp_path, 1, 4), counts_of(tmp_path, 2, 4)
+    older = replace(theirs, counts={name: v for name, v in theirs.counts.items() if not name.endswith("_any")})
+    draws = bootstrap_draws(1, 4, 5)
+    expected = paired_differences([ours], [theirs], *draws)
+    for result in (paired_differences([ours], [older], *draws), paired_differences([older], [ours], *draws)):
+        assert (
+            {name for name in expected if name not in result} == {name for name in expected if "any" in name} != set()
+        )
+    assert np.array_equal(paired_differences([ours], [older], *draws)["BF@3px"], expected["BF@3px"])
 
 
 def test_other_images_cannot_be_paired(tmp_path):

@@ -125,6 +125,11 @@ def potential_field(
 
     Raises:
         ValueError: for an argument outside the above.
+
+    Example:
+        >>> row = torch.tensor([[[[0.0, 0, 0, 1, 1, 1]]]])
+        >>> potential_field(row, kernel_size=5)[0, 0, 0].tolist()  # to the right: two lines before the contour
+        [[0.0, 1.0, 2.0, 3.0, 3.0, 3.0]]
     """
     check_field("fields", fields)
     check_kernel_size("kernel_size", kernel_size)

@@ -48,7 +48,7 @@ def test_scalars_and_pictures_reach_the_run_once_in_the_order_of_their_steps(tmp
     writer = WandbWriter(config(tmp_path))
     assert runs[0].arguments["project"] == "epl_d2" and runs[0].arguments["name"] == "first"
     assert runs[0].arguments["dir"] == str(tmp_path)
-    assert runs[0].arguments["config"]["MODEL"]["EPL"]["POINT"]["WEIGHT"] == 0.1
+    assert runs[0].arguments["config"]["MODEL"]["EPL"]["LINE"]["MU"] == 2
     picture = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
     with EventStorage(0) as storage:
         for iteration in range(6):

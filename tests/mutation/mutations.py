@@ -170,7 +170,7 @@ MUTATIONS = (
         "epl_d2/losses/kernels/__init__.py",
         "last=path not in paths[i + 1 :]",
         "last=True",
-        (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
+        ("tests/losses/test_epl.py::test_both_losses_share_check_and_softmax",),
     ),
     Mutation(
         "threads_of_the_parent_after_a_fork",

@@ -47,6 +47,14 @@ def trained(tmp_path_factory):
     cfg.merge_from_file(str(ROOT / "configs" / "shapes" / "deeplab_v3_plus_mobilenet_v2_epl.yaml"))
     options = {
         "MODEL.DEVICE": "cpu",
+        "MODEL.EPL.POINT.WEIGHT": 0.2,
+        "MODEL.EPL.LINE.WEIGHT": 0.4,
+        "MODEL.EPL.LINE.FORMULATION": "official",
+        "MODEL.EPL.SPLITTER": "B",
+        "MODEL.EPL.POINT.KERNEL_SIZE": 5,
+        "MODEL.EPL.LINE.KERNEL_SIZE": 9,
+        "MODEL.EPL.LINE.MU": 6,
+        "MODEL.EPL.IGNORE_MODE": "exclude",
         "MODEL.SEM_SEG_HEAD.CONVS_DIM": 8,
         "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS": 8,
         "MODEL.WEIGHTS": "",
@@ -107,7 +115,8 @@ def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
     assert card.startswith(f"# {file.stem}\n")
     for expected in (
         f"| file | {file.name} |",
-        "| losses | cross_entropy, EPL (point 0.1, line 0.01, official, splitter A, kernels 7 and 7, mu 10) |",
+        "| losses | cross_entropy, EPL (point 0.2, line 0.4, official, splitter B, kernels 5 and 9, mu 6, "
+        "ignored pixels: exclude) |",
         "| started from | random weights |",
         f"| trained on | {NAMES['train']} |",
         "| seed | 1 |",

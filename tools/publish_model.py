@@ -117,7 +117,8 @@ def model_card(name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[st
     if epl.ENABLED:
         losses.append(
             f"EPL (point {epl.POINT.WEIGHT}, line {epl.LINE.WEIGHT}, {epl.LINE.FORMULATION}, splitter {epl.SPLITTER}, "
-            f"kernels {epl.POINT.KERNEL_SIZE} and {epl.LINE.KERNEL_SIZE}, mu {epl.LINE.MU})"
+            f"kernels {epl.POINT.KERNEL_SIZE} and {epl.LINE.KERNEL_SIZE}, mu {epl.LINE.MU}, "
+            f"ignored pixels: {epl.IGNORE_MODE})"
         )
     losses += [f"{key.lower()} ({node.WEIGHT})" for key, node in cfg.MODEL.EXTRA_LOSSES.items() if node.WEIGHT]
     commits = " + ".join(record.get("commits", ())) or UNKNOWN

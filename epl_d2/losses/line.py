@@ -7,29 +7,24 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .arguments import CONVOLUTIONS, FORMULATIONS, SPLITTERS, check_choice, check_kernel_size, check_mu
-from .terms import evaluate_term
+from .arguments import FORMULATIONS, check_choice, check_mu
+from .terms import Term, evaluate_term
 
 
 @dataclass(frozen=True)
-class LineTerm:
+class LineTerm(Term):
     """The settings of the line loss.
 
     Raises:
         ValueError: one of them is out of range.
     """
 
-    kernel_size: int
-    splitter: str
-    convolution: str
     mu: int
     formulation: str
     name: ClassVar[str] = "line"
 
     def __post_init__(self) -> None:
-        check_kernel_size("kernel_size", self.kernel_size)
-        check_choice("splitter", self.splitter, SPLITTERS)
-        check_choice("convolution", self.convolution, CONVOLUTIONS)
+        super().__post_init__()
         check_mu(self.mu)
         check_choice("formulation", self.formulation, FORMULATIONS)
 

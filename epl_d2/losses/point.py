@@ -7,28 +7,23 @@ import torch
 from torch import Tensor
 
 from . import defaults
-from .arguments import CONVOLUTIONS, NORMS, SPLITTERS, check_choice, check_kernel_size
-from .terms import evaluate_term
+from .arguments import NORMS, check_choice
+from .terms import Term, evaluate_term
 
 
 @dataclass(frozen=True)
-class PointTerm:
+class PointTerm(Term):
     """The settings of the point loss.
 
     Raises:
         ValueError: one of them is out of range.
     """
 
-    kernel_size: int
-    splitter: str
-    convolution: str
     norm: str
     name: ClassVar[str] = "point"
 
     def __post_init__(self) -> None:
-        check_kernel_size("kernel_size", self.kernel_size)
-        check_choice("splitter", self.splitter, SPLITTERS)
-        check_choice("convolution", self.convolution, CONVOLUTIONS)
+        super().__post_init__()
         check_choice("norm", self.norm, NORMS)
 
 

@@ -1,24 +1,56 @@
-"""The one way from logits and labels to the losses: check, decide what rays see, choose the kernels."""
+"""What the two losses share: their rays, and the one way from logits and labels to a value: check, decide what rays
+see, choose the kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from . import kernels
-from .arguments import IGNORE_MODES, REDUCTIONS, check_choice, check_field, check_inputs, check_labels
+from .arguments import (
+    CONVOLUTIONS,
+    IGNORE_MODES,
+    REDUCTIONS,
+    SPLITTERS,
+    check_choice,
+    check_field,
+    check_inputs,
+    check_kernel_size,
+    check_labels,
+)
 from .target import make_target
 
-if TYPE_CHECKING:
-    from .line import LineTerm
-    from .point import PointTerm
+
+@dataclass(frozen=True)
+class Term:
+    """The settings that both losses have, and what a kernel knows a loss by (`name`).
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    kernel_size: int
+    splitter: str
+    convolution: str
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_kernel_size("kernel_size", self.kernel_size)
+        check_choice("splitter", self.splitter, SPLITTERS)
+        check_choice("convolution", self.convolution, CONVOLUTIONS)
+
+    @property
+    def radius(self) -> int:
+        """r, how far a ray reaches."""
+        return self.kernel_size // 2
 
 
 def evaluate_terms(
-    logits: Tensor, labels: Tensor, terms: Sequence[PointTerm | LineTerm], ignore_value: int, ignore_mode: str
+    logits: Tensor, labels: Tensor, terms: Sequence[Term], ignore_value: int, ignore_mode: str
 ) -> list[Tensor]:
     """The value of each term, a scalar that is differentiable once by the logits.
 
@@ -33,12 +65,12 @@ def evaluate_terms(
     """
     check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
     labels = check_inputs(logits, labels, ignore_value)
-    reach = max(term.kernel_size // 2 for term in terms)
+    reach = max(term.radius for term in terms)
     return kernels.evaluate(logits, make_target(labels, ignore_value, ignore_mode, reach), terms)
 
 
 def evaluate_term(
-    term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_value: int, ignore_mode: str, reduction: str
+    term: Term, logits: Tensor, labels: Tensor, ignore_value: int, ignore_mode: str, reduction: str
 ) -> Tensor:
     """The value of a term for the batch, a scalar ("mean"), or for each image alone, ``[N]`` ("none")."""
     check_choice("reduction", reduction, REDUCTIONS)

@@ -161,8 +161,8 @@ MUTATIONS = (
     Mutation(
         "fill_for_the_shorter_rays",
         "epl_d2/losses/terms.py",
-        "reach = max(term.kernel_size // 2 for term in terms)",
-        "reach = min(term.kernel_size // 2 for term in terms)",
+        "reach = max(term.radius for term in terms)",
+        "reach = min(term.radius for term in terms)",
         (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
     ),
     Mutation(

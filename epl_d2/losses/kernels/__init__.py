@@ -32,11 +32,14 @@ except ModuleNotFoundError as error:
     cpu = None  # the plain formulas run
 
 
+_HAS_TRITON = find_spec("triton") is not None
+
+
 def choose(logits: Tensor, term: Any) -> ModuleType:
     """The path for a term of these logits."""
     if logits.device.type == "cpu" and cpu is not None:
         return cpu
-    if logits.is_cuda and find_spec("triton") is not None:
+    if logits.is_cuda and _HAS_TRITON:
         from . import triton  # not everywhere is there a Triton to import
 
         if triton.supports(logits, term):

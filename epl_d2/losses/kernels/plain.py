@@ -57,13 +57,13 @@ def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Te
 
 def _point_sums(term: Any) -> Sums:
     def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
-        return point_sums(axis_energies(y - p, term.kernel_size // 2, axis, "replicate"), position, term.norm)
+        return point_sums(axis_energies(y - p, term.radius, axis, "replicate"), position, term.norm)
 
     return sums
 
 
 def _line_sums(term: Any) -> Sums:
-    radius = term.kernel_size // 2
+    radius = term.radius
     padding = "zero" if term.formulation == "official" else "replicate"
 
     def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..plain import gradient
 from . import line, nearest, point
 from .nearest import find_nearest
 
@@ -58,11 +59,6 @@ def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[
     if scene.target.fill is not None:
         nearest.scatter(*_by_place(p, scene.target))
     return value, (p.to(scene.dtype),)
-
-
-def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Tensor) -> Tensor:
-    """Gradient of a term by the logits, times ``grad_output``."""
-    return saved[0] * grad_output.to(saved[0].dtype)
 
 
 def _by_place(field: Tensor, target: Target) -> tuple[np.ndarray, ...]:

@@ -47,7 +47,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
         need_gradient: whether ``p`` is replaced.
     """
     n, k, h, w = p.shape
-    radius, box, official = term.kernel_size // 2, term.convolution == "standard", term.formulation == "official"
+    radius, box, official = term.radius, term.convolution == "standard", term.formulation == "official"
     occurring = np.zeros((n, k + 1), np.int64)
     for image in range(n):
         occurring[image] = np.bincount(position[image].ravel(), minlength=k + 1)

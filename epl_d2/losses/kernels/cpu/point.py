@@ -40,7 +40,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
         if need_gradient:
             p.zero_()
         return p.new_zeros(())
-    radius, box = term.kernel_size // 2, term.convolution == "standard"
+    radius, box = term.radius, term.convolution == "standard"
     axes, origins, taps = geometry(radius, term.splitter, box)
     power = 1 if term.norm == "l1" else 2
     unit = (radius + 1) / taps**2 if box else 1.0

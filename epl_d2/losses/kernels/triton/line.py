@@ -30,7 +30,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
         term: a `LineTerm` with a kernel size below 31.
     """
     n, k, h, w = logits.shape
-    radius = term.kernel_size // 2
+    radius = term.radius
     official = term.formulation == "official"
     chosen = select(logits, found, radius, term.splitter, official)
     grid, across, scratch = common.window_tiles(logits, radius)
@@ -53,7 +53,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
 def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_output: Tensor, term: Any) -> Tensor:
     """Gradient by the logits, times ``grad_output``."""
     k, h, w = logits.shape[1:]
-    radius = term.kernel_size // 2
+    radius = term.radius
     result, slopes = common.gradient_buffers(logits)
     grid, across, scratch, windows = common.pixel_tiles(logits, radius)
     first, axes = common.AXES[term.splitter]

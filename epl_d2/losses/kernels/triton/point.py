@@ -29,7 +29,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
         term: a `PointTerm` with a kernel size below 31.
     """
     k, h, w = logits.shape[1:]
-    radius = term.kernel_size // 2
+    radius = term.radius
     grid, across, scratch = common.window_tiles(logits, radius)
     parts = torch.empty(grid, dtype=torch.float64, device=logits.device)
     first, axes = common.AXES[term.splitter]
@@ -44,7 +44,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
 def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_output: Tensor, term: Any) -> Tensor:
     """Gradient by the logits, times ``grad_output``."""
     k, h, w = logits.shape[1:]
-    radius = term.kernel_size // 2
+    radius = term.radius
     factor = (grad_output * saved[0]).float()
     result, slopes = common.gradient_buffers(logits)
     grid, across, scratch, windows = common.pixel_tiles(logits, radius)

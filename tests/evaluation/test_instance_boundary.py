@@ -213,7 +213,7 @@ def test_the_predictions_of_all_processes_count(register, monkeypatch):
     alone = evaluate(InstanceBoundaryEvaluator(name))
     shares = []
     monkeypatch.setattr(
-        coco_evaluation.comm, "gather", lambda share, dst: shares.append(deepcopy(share)) or list(shares)
+        coco_evaluation.comm, "gather", lambda share, dst: shares.append(deepcopy(share)) or deepcopy(shares)
     )
     evaluate(InstanceBoundaryEvaluator(name), batches()[::2])
     together = evaluate(InstanceBoundaryEvaluator(name), batches()[1::2])

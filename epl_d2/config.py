@@ -35,8 +35,12 @@ class EPLCfgNode(CN):
 
     @classmethod
     def _create_config_tree_from_dict(cls, dic: dict[str, Any], key_list: list[str]) -> dict[str, Any]:
-        # The nodes below are Detectron2's, with which those that other projects add can be merged.
+        # The nodes below are Detectron2's, as those are that other projects add: types must agree in a merge.
         return CN._create_config_tree_from_dict(dic, key_list)
+
+    @classmethod
+    def _decode_cfg_value(cls, value: Any) -> Any:
+        return CN._decode_cfg_value(value)
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from detectron2.utils.events import get_event_storage
 
 __all__ = ["current_iteration"]
 
 
-def current_iteration() -> int | None:
-    """Iteration of the running trainer; None outside of one."""
+def current_iteration() -> float:
+    """Iteration of the running trainer; outside of one the end of every schedule."""
     try:
         return get_event_storage().iter
     except AssertionError:
-        return None
+        return math.inf

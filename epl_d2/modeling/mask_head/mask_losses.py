@@ -57,7 +57,7 @@ def with_cropped_masks(instances: Sequence[Instances], side: int) -> list[Instan
 
 
 def mask_epl_losses(
-    epl: EPLLoss, logits: torch.Tensor, instances: Sequence[Instances], iteration: int | None
+    epl: EPLLoss, logits: torch.Tensor, instances: Sequence[Instances], iteration: float
 ) -> dict[str, torch.Tensor]:
     """The EPL terms on the masks of the ground-truth classes.
 
@@ -65,7 +65,7 @@ def mask_epl_losses(
         epl: of mode "binary".
         logits: [B, C, M, M].
         instances: of `with_cropped_masks`, B in all; with `gt_classes` unless C is 1.
-        iteration: where training stands; None stands for the end of the schedule.
+        iteration: where training stands; infinity stands for the end of the schedule.
 
     Returns:
         {"loss_mask_epl_point": scalar, "loss_mask_epl_line": scalar}, exact zeros that are connected to the logits

@@ -322,6 +322,8 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.BOUNDARY.IGNORE_DISTANCE = 5
     # "label-change": band around every change of label. "void": band around VOC's void contours.
     cfg.TEST.BOUNDARY.TRIMAP = "label-change"
+    # Width of the boundary of masks and segments (boundary AP, boundary PQ) as a part of the image's diagonal.
+    cfg.TEST.BOUNDARY.DILATION_RATIO = 0.02
     # Keep the predictions of every evaluation as label-id PNGs below OUTPUT_DIR/inference.
     cfg.TEST.SAVE_PREDICTIONS = False
     # Keep the counts of every single image (image_counts.npz), from which tools/run_grid.py computes paired intervals.

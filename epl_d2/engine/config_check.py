@@ -15,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.layers import get_norm
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from epl_d2.data.dataset_check import check_dataset_before_training, check_instance_dataset_before_training
+from epl_d2.data.dataset_check import check_data
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLSemanticSegmentor
@@ -51,21 +51,12 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     Raises:
         FileNotFoundError, ValueError: naming the file or key that does not fit.
     """
-    head = cfg.MODEL.SEM_SEG_HEAD
     key = "DATASETS.TRAIN" if training else "DATASETS.TEST"
     if not _get(cfg, key):
         raise ValueError(f"{key} is empty; it must name a data set")
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
-            if not cfg.MODEL.MASK_ON:
-                check_dataset_before_training(
-                    name, head.NUM_CLASSES, ignore_value=head.IGNORE_VALUE, needs_labels=needs_labels
-                )
-                continue
-            num_stuff = head.NUM_CLASSES if cfg.MODEL.META_ARCHITECTURE == "PanopticFPN" else None
-            check_instance_dataset_before_training(
-                name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
-            )
+            check_data(cfg, name, needs_labels=needs_labels)
 
 
 def _is_count(least: int) -> Callable[[Any], bool]:

@@ -23,7 +23,7 @@ from epl_d2.modeling import EPLSemanticSegmentor
 from .evaluators import instance_score_names
 from .setup import norm_keys
 
-__all__ = ["check_config", "check_datasets"]
+__all__ = ["check_config", "check_datasets", "require_pixel_labels"]
 
 
 def check_config(cfg: CfgNode, *, training: bool) -> None:
@@ -43,6 +43,20 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     _check_architecture(cfg)
     if training:
         _check_best_metric(cfg, names)
+
+
+def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
+    """Refuse a model of instances where only labels of pixels will do.
+
+    Args:
+        cfg: of the model.
+        purpose: what is refused, as the beginning of the message.
+
+    Raises:
+        ValueError: MODEL.MASK_ON is True.
+    """
+    if cfg.MODEL.MASK_ON:
+        raise ValueError(f"{purpose} a model that labels every pixel; this one finds instances (MODEL.MASK_ON True)")
 
 
 def check_datasets(cfg: CfgNode, *, training: bool) -> None:

@@ -161,6 +161,11 @@ def _sizes(cfg: CfgNode, method: Method) -> dict[str, float]:
     """The sizes of a method by the key of the weight; of the only loss that it adds where `size` is a number."""
     if method.size is None:
         return {}
+    if cfg.MODEL.MASK_ON:
+        raise ValueError(
+            f"{method.where}: {method.name!r} has a size, that of gradients at labels of pixels, but its model finds "
+            "instances (MODEL.MASK_ON True): give a weight"
+        )
     if isinstance(method.size, float):
         keys = active_weights(cfg)
         if len(keys) != 1:

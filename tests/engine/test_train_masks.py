@@ -166,3 +166,21 @@ def test_data_sets_of_another_kind_are_not_evaluated(root):
         Trainer.build_evaluator(config("panoptic_fpn_R_18_epl", ""), "shapes_instance_val")
     with pytest.raises(ValueError, match=r"'shapes_sem_seg_val' is evaluated as 'sem_seg', but MODEL.MASK_ON"):
         Trainer.build_evaluator(config("mask_rcnn_R_18_FPN_epl", ""), "shapes_sem_seg_val")
+
+
+def test_both_evaluators_have_the_configs_ratio(root):
+    cfg = config("panoptic_fpn_R_18_epl", "", **{"TEST.BOUNDARY.DILATION_RATIO": 0.07})
+    instances, _, panoptic = Trainer.build_evaluator(cfg, "shapes_panoptic_val")._evaluators
+    assert instances._dilation_ratio == panoptic._statistics.dilation_ratio == 0.07
+
+
+def test_images_without_objects_are_left_out_where_the_config_says_so(root, monkeypatch):
+    from detectron2.data import DatasetCatalog
+
+    records = DatasetCatalog.get("shapes_instance_train")
+    records[2]["annotations"].clear()
+    monkeypatch.setattr(DatasetCatalog, "get", lambda name: records)
+    key = "DATALOADER.FILTER_EMPTY_ANNOTATIONS"
+    configs = (config("mask_rcnn_R_18_FPN", "", **{key: value}) for value in (True, False))
+    sizes = [len(build_instance_train_loader(cfg).dataset) for cfg in configs]
+    assert sizes == [3, 4]

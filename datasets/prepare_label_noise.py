@@ -2,8 +2,8 @@
 """Shapes with training labels that are wrong by some pixels: python datasets/prepare_label_noise.py [--root datasets]
 
 Beside `shapes`, which must be there, it writes the folder `shapes_label_noise`: labels of the training scenes moved by
-1 to 3 pixels in a direction of their own, labels whose objects have grown by as much, and dataset.yaml, which registers
-them for DATASETS.SEM_SEG_FILES as shapes_label_noise_shift_1, ..., shapes_label_noise_dilate_3.
+1 to 3 pixels in a direction of their own, and labels whose objects have grown by as much. With shapes_label_noise.yaml
+beside these folders in DATASETS.SEM_SEG_FILES they are shapes_label_noise_shift_1, ..., shapes_label_noise_dilate_3.
 """
 
 import argparse
@@ -12,16 +12,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 from tqdm import tqdm
 
 from epl_d2.data.datasets import dataset_root
-from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.label_io import read_record_label
 from epl_d2.data.label_noise import dilate_objects, shift_labels
 
 DISTANCES = (1, 2, 3)
+BACKGROUND = (0, 1)  # sky and ground
 
 
 def write_label_noise(root: Path, seed: int) -> Path:
@@ -47,13 +46,9 @@ def write_label_noise(root: Path, seed: int) -> Path:
             for distance in DISTANCES:
                 shifted = shift_labels(labels, distance, np.random.default_rng((seed, number)))
                 Image.fromarray(shifted).save(made / f"shift_{distance}" / file.name)
-                Image.fromarray(dilate_objects(labels, distance)).save(made / f"dilate_{distance}" / file.name)
-        description = {
-            "name": folder.name,
-            "classes": list(DATASETS["shapes"].classes),
-            "splits": {split: {"images": "../shapes/train/images", "labels": split} for split in splits},
-        }
-        (made / "dataset.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+                Image.fromarray(dilate_objects(labels, distance, background=BACKGROUND)).save(
+                    made / f"dilate_{distance}" / file.name
+                )
         made.rename(folder)
     return folder
 

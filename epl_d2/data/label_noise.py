@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from epl_d2.contours.nearest import nearest_valid_pixels
@@ -31,7 +33,9 @@ def shift_labels(labels: np.ndarray, distance: float, generator: np.random.Gener
     return labels[rows[:, None], columns]
 
 
-def dilate_objects(labels: np.ndarray, distance: int, *, background: int = 0, ignore_value: int = 255) -> np.ndarray:
+def dilate_objects(
+    labels: np.ndarray, distance: int, *, background: Collection[int] = (0,), ignore_value: int = 255
+) -> np.ndarray:
     """The map with every object grown over the background, by at most a Euclidean distance.
 
     A pixel of the background takes the class of the nearest object pixel within the distance. Pixels of objects and
@@ -40,7 +44,7 @@ def dilate_objects(labels: np.ndarray, distance: int, *, background: int = 0, ig
     Args:
         labels: integers [H, W].
         distance: in pixels, at least 0.
-        background: the class that gives way.
+        background: the classes that give way.
         ignore_value: these pixels are no object.
 
     Returns:
@@ -51,9 +55,9 @@ def dilate_objects(labels: np.ndarray, distance: int, *, background: int = 0, ig
     """
     _check(distance)
     grown = labels.copy(order="C")
-    pixels, nearest = nearest_valid_pixels((labels != background) & (labels != ignore_value), distance)
+    pixels, nearest = nearest_valid_pixels(~np.isin(labels, [*background, ignore_value]), distance)
     flat = grown.reshape(-1)
-    gives_way = flat[pixels] == background
+    gives_way = flat[pixels] != ignore_value
     flat[pixels[gives_way]] = flat[nearest[gives_way]]
     return grown
 

@@ -1,6 +1,7 @@
 """Labels whose contours are off, against loops over the pixels."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2.data.datasets.folder import register_from_yaml
+from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.label_noise import dilate_objects, shift_labels
 from epl_d2.data.shapes import render_scene, write_shapes
 
@@ -36,14 +38,15 @@ def test_a_shift_moves_the_whole_map(distance):
 def test_objects_grow_over_the_background(distance):
     labels = np.zeros((18, 21), np.uint8)
     labels[4:7, 3:9], labels[10, 12], labels[:, 20], labels[2, 2:6] = 3, 1, 255, 2
-    grown = dilate_objects(labels, distance)
-    objects = np.argwhere((labels != 0) & (labels != 255))
+    labels[12:, :5] = 4
+    grown = dilate_objects(labels, distance, background=(0, 4))
+    objects = np.argwhere((labels != 0) & (labels != 255) & (labels != 4))
     for y, x in np.ndindex(labels.shape):
         away = np.hypot(*(objects - (y, x)).T)
         nearest = {labels[tuple(objects[at])] for at in np.flatnonzero(away < away.min() + 1e-6)}
-        expected = nearest if labels[y, x] == 0 and away.min() <= distance else {labels[y, x]}
+        expected = nearest if labels[y, x] in (0, 4) and away.min() <= distance else {labels[y, x]}
         assert grown[y, x] in expected
-    np.testing.assert_array_equal(dilate_objects(labels, distance, background=7), labels)
+    np.testing.assert_array_equal(dilate_objects(labels, distance, background=()), labels)
 
 
 def test_nothing_grows_where_nothing_is():
@@ -79,12 +82,14 @@ def test_the_command_registers_what_it_writes(tmp_path):
                 assert found.shape == true.shape and (found != true).any()
     with pytest.raises(FileExistsError, match="is there already"):
         command.write_label_noise(tmp_path, 0)
-    names = register_from_yaml(str(folder / "dataset.yaml"))
+    description = shutil.copy(ROOT / "datasets" / "shapes_label_noise.yaml", tmp_path)
+    names = register_from_yaml(description)
     try:
         assert names == [f"shapes_label_noise_{kind}_{n}" for kind in ("shift", "dilate") for n in (1, 2, 3)]
         records = DatasetCatalog.get("shapes_label_noise_dilate_2")
         assert [Path(record["file_name"]).name for record in records] == [f"{number:04d}.png" for number in range(3)]
         assert all("dilate_2" in record["sem_seg_file_name"] for record in records)
+        assert MetadataCatalog.get("shapes_label_noise_shift_1").stuff_classes == list(DATASETS["shapes"].classes)
     finally:
         for name in names:
             DatasetCatalog.remove(name)

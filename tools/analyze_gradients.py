@@ -22,7 +22,7 @@ from detectron2.utils.env import seed_all_rng
 
 from epl_d2.analysis.gradients import analyze_gradients
 from epl_d2.checkpoint.checkpointer import Checkpointer
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.experiments.results import markdown_table
 
 
@@ -41,6 +41,7 @@ def main() -> int:
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
     try:
+        require_pixel_labels(cfg, "the gradients are those at the logits of")
         check_datasets(cfg, training=True)
         seed_all_rng(cfg.SEED)
         model = Trainer.build_model(cfg)

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.files import write_whole
 
 from .provenance import describe_commit, describe_device
-from .scores import read_scores
+from .scores import read_run_scores
 
 __all__ = ["RECORD_FILE", "Run", "execute", "read_record"]
 
@@ -101,7 +100,7 @@ class Run:
             return 0
 
     def results_folder(self, split: str) -> Path:
-        """Where the evaluator writes the curves and the counts of a split."""
+        """Where the evaluators write their scores and counts of a split."""
         folder = Path(self.folder, "inference")
         return folder if len(self.evaluate) == 1 else folder / self.evaluate[split]
 
@@ -176,7 +175,7 @@ def _record(run: Run) -> dict[str, Any]:
         "threads": run.threads,
         "evaluate": run.evaluate,
         **({"loss_weights": json.loads(run.weights_file.read_text(encoding="utf-8"))} if run.sizes else {}),
-        "metrics": {split: read_scores(run.results_folder(split) / CURVES_FILE) for split in run.evaluate},
+        "metrics": {split: read_run_scores(run.results_folder(split)) for split in run.evaluate},
     }
 
 

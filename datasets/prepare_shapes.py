@@ -4,11 +4,16 @@
 import argparse
 import os
 import sys
+from functools import partial
 
+from tqdm import tqdm
+
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.shapes import write_shapes
 
 
+@command
 def main() -> int:
     """Write DETECTRON2_DATASETS/shapes, or find it complete."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -19,11 +24,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     folder = os.path.join(args.root, "shapes")
-    try:
-        written = write_shapes(folder, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    written = write_shapes(
+        folder,
+        train=args.train,
+        val=args.val,
+        size=tuple(args.size),
+        seed=args.seed,
+        progress=partial(tqdm, unit="scene", disable=None),
+    )
     print(f"{folder}: {'written' if written else 'already there'}, {args.train} train and {args.val} val scenes")
     return 0
 

@@ -17,6 +17,7 @@ import epl_d2.quiet_detectron2  # noqa: F401
 # isort: split
 from tabulate import tabulate
 
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.datasets.shapes import load_shapes
@@ -28,6 +29,7 @@ CONFIG = ROOT / "configs" / "shapes" / "deeplab_v3_plus_mobilenet_v2_epl.yaml"
 WIDTHS = (1, 3, 5, 9)
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="output/shapes_demo", help="folder of checkpoint, scores and pictures")

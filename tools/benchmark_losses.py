@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +27,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.contours import signed_distance
 from epl_d2.losses import EPLLoss, boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
 
@@ -130,6 +133,7 @@ def extra_memory(loss: Loss, logits: Tensor, labels: Tensor) -> int:
     return peak
 
 
+@command
 def main() -> None:
     """Parse the arguments and print one table a shape."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -156,7 +160,7 @@ def main() -> None:
         logits.requires_grad_()
         losses = losses_to_compare(logits, labels, args.kernel_size, args.splitter)
         turns: dict[str, list[float]] = {name: [] for name in losses}
-        for turn in range(args.repeats + 2):
+        for turn in tqdm(range(args.repeats + 2), desc=str(list(shape)), unit="turn", leave=False, disable=None):
             for name, loss in losses.items():
                 duration = seconds(loss, logits, labels)
                 if turn >= 2:
@@ -171,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

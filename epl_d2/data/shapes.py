@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
 from PIL import Image
+
+from epl_d2.files import whole_folder
 
 from .datasets.metadata import DATASETS
 
@@ -78,7 +78,13 @@ def render_scene(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)
 
 
 def write_shapes(
-    root: str, *, train: int = 160, val: int = 40, size: tuple[int, int] = (128, 128), seed: int = 0
+    root: str,
+    *,
+    train: int = 160,
+    val: int = 40,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> bool:
     """Write the data set `{train,val}/{images,labels}/NNNN.png` and its manifest.json.
 
@@ -89,6 +95,7 @@ def write_shapes(
         train, val: numbers of scenes.
         size: (H, W).
         seed: the whole set follows from it.
+        progress: is given the numbers of a split's scenes and gives them back one by one.
 
     Returns:
         True if the set was written, False if it was already there.
@@ -99,28 +106,20 @@ def write_shapes(
     manifest = {"version": _VERSION, "train": train, "val": val, "size": list(size), "seed": seed}
     if _is_present(root, manifest):
         return False
-    parent = os.path.dirname(os.path.abspath(root))
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=".shapes-", dir=parent)
     try:
-        for split_index, (split, count) in enumerate((("train", train), ("val", val))):
-            for kind in ("images", "labels"):
-                os.makedirs(os.path.join(partial, split, kind))
-            for number in range(count):
-                image, label = render_scene((seed, split_index, number), size)
-                Image.fromarray(image).save(os.path.join(partial, split, "images", f"{number:04d}.png"))
-                Image.fromarray(label).save(os.path.join(partial, split, "labels", f"{number:04d}.png"))
-        with open(os.path.join(partial, "manifest.json"), "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2)
-        os.chmod(partial, 0o755)
-        try:
-            os.rename(partial, root)
-        except OSError:  # another process was faster
-            if not _is_present(root, manifest):
-                raise
-            return False
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(root) as partial:
+            for split_index, (split, count) in enumerate((("train", train), ("val", val))):
+                for kind in ("images", "labels"):
+                    (partial / split / kind).mkdir(parents=True)
+                for number in progress(range(count)):
+                    image, label = render_scene((seed, split_index, number), size)
+                    Image.fromarray(image).save(partial / split / "images" / f"{number:04d}.png")
+                    Image.fromarray(label).save(partial / split / "labels" / f"{number:04d}.png")
+            (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    except OSError:
+        if not _is_present(root, manifest):
+            raise
+        return False  # another process was faster
     return True
 
 

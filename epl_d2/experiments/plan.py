@@ -22,10 +22,10 @@ from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_dataset_before_training
 from epl_d2.data.datasets import register_from_config
 from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
+from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .provenance import sha256_of_file
 from .runs import Run
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]

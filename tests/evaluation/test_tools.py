@@ -43,7 +43,7 @@ def run_tool(monkeypatch, capsys) -> Callable[..., Done]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         code, message = 0, ""
         try:
-            tool.main()
+            code = tool.main()
         except SystemExit as stop:
             code, message = (stop.code, "") if isinstance(stop.code, int) else (1, stop.code)
         captured = capsys.readouterr()

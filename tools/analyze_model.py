@@ -64,7 +64,8 @@ def print_step(cfg, model: torch.nn.Module, images: int, size: tuple[int, int], 
 
     def forward(name: str) -> torch.Tensor:
         model.sem_seg_head.epl = terms[name]
-        with EventStorage(cfg.MODEL.EPL.START_ITER + cfg.MODEL.EPL.RAMP_ITERS):
+        # Where both kinds of its schedule have come to their end.
+        with EventStorage(cfg.SOLVER.MAX_ITER + cfg.MODEL.EPL.START_ITER + cfg.MODEL.EPL.RAMP_ITERS):
             return sum(model(records).values())
 
     def step(name: str) -> None:

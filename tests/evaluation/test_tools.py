@@ -109,6 +109,17 @@ def test_several_folders(folders, run_tool):
     assert {(180, 119, 31), (14, 127, 255)} <= colors  # the first two line colors of matplotlib, BGR
 
 
+def test_a_folder_that_cannot_be_scored_leaves_nothing_of_the_others(folders, run_tool):
+    root, _ = folders
+    (root / "runs" / "perfect" / "im_3.png").unlink()
+    runs = root / "runs" / "ours", root / "runs" / "perfect"
+    done = run_tool(
+        "evaluate_predictions.py", *runs, root / "gt", "--dataset", "voc_2012", "--jobs", 1, "--output", root / "out"
+    )
+    assert done.returncode == 1 and "perfect: 1 of 19 images have no prediction, such as im_3" in done.stderr
+    assert not (root / "out").exists()
+
+
 def test_explicit_settings_win_over_those_of_the_data_set(folders, run_tool, all_pairs):
     root, _ = folders
     settings = {"ignore_mode": "ignore", "trimap": "label-change"}

@@ -35,8 +35,24 @@ def build_epl_loss(cfg: CfgNode) -> EPLLoss | None:
             ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
             ignore_mode=epl.IGNORE_MODE,
             stride=epl.STRIDE,
-            start_iter=epl.START_ITER,
-            ramp_iters=epl.RAMP_ITERS,
+            **_schedule(epl, cfg.SOLVER.MAX_ITER),
         )
     except ValueError as error:
         raise ValueError(f"MODEL.EPL: {error}") from error
+
+
+def _schedule(epl: CfgNode, max_iter: int) -> dict[str, int]:
+    """The schedule in iterations, of which the config has either the numbers or shares of all."""
+    shares = {"START_FRACTION": epl.START_FRACTION, "RAMP_FRACTION": epl.RAMP_FRACTION}
+    for key, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{key} is {share}, expected a share of SOLVER.MAX_ITER, from 0 to 1")
+    if not any(shares.values()):
+        return {"start_iter": epl.START_ITER, "ramp_iters": epl.RAMP_ITERS}
+    if epl.START_ITER or epl.RAMP_ITERS:
+        raise ValueError(
+            f"START_ITER {epl.START_ITER} and RAMP_ITERS {epl.RAMP_ITERS} are iterations, START_FRACTION "
+            f"{epl.START_FRACTION} and RAMP_FRACTION {epl.RAMP_FRACTION} shares of SOLVER.MAX_ITER: give one kind, and "
+            "leave the other 0"
+        )
+    return {"start_iter": round(epl.START_FRACTION * max_iter), "ramp_iters": round(epl.RAMP_FRACTION * max_iter)}

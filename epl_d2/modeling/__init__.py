@@ -1,7 +1,8 @@
-"""Backbones and semantic segmentation heads, registered with Detectron2."""
+"""Backbones, semantic segmentation heads and mask heads, registered with Detectron2."""
 
 from .backbone import DRN, MobileNetV2, WideResNet38, build_ccnet_resnet_backbone
-from .losses import build_epl_loss, build_extra_losses
+from .losses import build_epl_loss, build_extra_losses, build_mask_epl_loss
+from .mask_head import EPLMaskRCNNConvUpsampleHead
 from .meta_arch import EPLSemanticSegmentor, SemanticSegmentorWithTTA, with_test_time_protocol
 from .sem_seg_head import (
     EPLCCHead,
@@ -23,6 +24,7 @@ __all__ = [
     "EPLDeepLabV3PlusHead",
     "EPLGSCNNHead",
     "EPLHeadMixin",
+    "EPLMaskRCNNConvUpsampleHead",
     "EPLNVIDIADeepLabV3PlusHead",
     "EPLPSAHead",
     "EPLPSPHead",
@@ -35,5 +37,6 @@ __all__ = [
     "build_ccnet_resnet_backbone",
     "build_epl_loss",
     "build_extra_losses",
+    "build_mask_epl_loss",
     "with_test_time_protocol",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,9 +124,9 @@ class EPLHeadMixin:
         return losses
 
 
-def _current_iteration() -> int | None:
-    """Iteration of the running trainer; None outside of one."""
+def _current_iteration() -> float:
+    """Iteration of the running trainer; outside of one the end of every schedule."""
     try:
         return get_event_storage().iter
     except AssertionError:
-        return None
+        return math.inf

@@ -232,14 +232,14 @@ MUTATIONS = (
     Mutation(
         "epl_without_iteration",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.epl(logits, targets, iteration=_current_iteration())",
+        "self.epl(logits, targets, iteration=current_iteration())",
         "self.epl(logits, targets)",
         ("tests/modeling/test_heads.py::test_start_iteration_and_ramp_follow_the_trainer",),
     ),
     Mutation(
         "extra_losses_without_iteration",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.extra_losses(logits, targets, features, iteration=_current_iteration())",
+        "self.extra_losses(logits, targets, features, iteration=current_iteration())",
         "self.extra_losses(logits, targets, features)",
         (f"{EXTRA}::test_each_has_its_own_schedule",),
     ),

@@ -34,6 +34,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.data.datasets.layout import files_by_stem
 from epl_d2.data.label_io import read_image
 from epl_d2.files import write_whole
@@ -45,26 +46,20 @@ from epl_d2.visualization import write_png
 TEST_WRITE = 2**20  # bytes
 
 
+@command
 def main() -> int:
     args = parse_arguments()
-    try:
-        images = find_images(args.input)
-        videos = name_videos(args.video)
-        if args.output:
-            check_output(args.output, args.kinds)
-        predictor = load_predictor(args.config_file, args.weights, args.opts, args.device)
-        demo = Demo(predictor, args.output, args.kinds, args.legend, args.min_score)
-        demo.segment_images(images)
-        for name, path in videos.items():
-            demo.segment_video(path, name)
-        if args.webcam is not None:
-            demo.record_camera(args.webcam) if args.output else demo.show_camera(args.webcam)
-    except (OSError, ValueError, KeyError, cv2.error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    images = find_images(args.input)
+    videos = name_videos(args.video)
+    if args.output:
+        check_output(args.output, args.kinds)
+    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device)
+    demo = Demo(predictor, args.output, args.kinds, args.legend, args.min_score)
+    demo.segment_images(images)
+    for name, path in videos.items():
+        demo.segment_video(path, name)
+    if args.webcam is not None:
+        demo.record_camera(args.webcam) if args.output else demo.show_camera(args.webcam)
     if args.output:
         print(f"{demo.images} images and {demo.videos} videos in {', '.join(str(args.output / k) for k in args.kinds)}")
     if demo.failures:
@@ -234,7 +229,10 @@ class Demo:
             for frame in reader:
                 result = self.predictor(frame)
                 picture = self.draw(result, self.kinds[0])
-                cv2.imshow("epl_d2", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                try:
+                    cv2.imshow("epl_d2", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                except cv2.error as error:
+                    raise RuntimeError(f"no window can be shown ({error}); --output records instead") from error
                 key = cv2.waitKey(1) & 0xFF
                 if key in (ord("q"), 27) or cv2.getWindowProperty("epl_d2", cv2.WND_PROP_VISIBLE) < 1:
                     break

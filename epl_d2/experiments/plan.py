@@ -23,10 +23,10 @@ from epl_d2.data.dataset_check import check_data
 from epl_d2.data.datasets import register_from_config
 from epl_d2.modeling.losses import build_mask_epl_loss
 from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
+from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .provenance import sha256_of_file
 from .runs import Run
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]

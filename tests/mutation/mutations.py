@@ -247,9 +247,30 @@ MUTATIONS = (
     Mutation(
         "criterion_without_weight",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.loss(logits, targets) * self.loss_weight",
-        "self.loss(logits, targets)",
+        "self.loss(logits, targets, *inputs, **named_inputs) * self.loss_weight",
+        "self.loss(logits, targets, *inputs, **named_inputs)",
         ("tests/modeling/test_pytorch_deeplab.py::test_loss_weight_expresses_the_references_division_by_the_batch",),
+    ),
+    Mutation(
+        "criterion_without_further_inputs",
+        "epl_d2/modeling/sem_seg_head/mixin.py",
+        "self.losses(predictions, targets, features, *inputs, **named_inputs)",
+        "self.losses(predictions, targets, features)",
+        ("tests/test_document_code.py::test_panoptic_deeplab_keeps_its_weighted_criterion",),
+    ),
+    Mutation(
+        "epl_starts_at_once_instead_of_at_its_share",
+        "epl_d2/modeling/losses/epl.py",
+        "round(epl.START_FRACTION * max_iter)",
+        "0",
+        ("tests/modeling/test_wiring.py::test_the_schedule_of_epl_can_be_given_in_shares_of_the_training",),
+    ),
+    Mutation(
+        "minutes_of_earlier_attempts_lost",
+        "epl_d2/engine/record.py",
+        "anew=self.trainer.start_iter == 0",
+        "anew=True",
+        ("tests/engine/test_record.py::test_a_training_records_where_it_comes_from_and_a_resumed_one_adds_up",),
     ),
     Mutation(
         "auxiliary_without_weight",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import defaults
 from .arguments import (
+    BACKENDS,
     IGNORE_MODES,
     check_choice,
     check_field,
@@ -16,6 +17,7 @@ from .arguments import (
     check_labels,
     check_weight,
 )
+from .kernels.memory import memory_advice
 from .line import LineTerm
 from .point import PointTerm
 from .schedule import ramp
@@ -36,9 +38,12 @@ class EPLLoss(nn.Module):
             divided by the stride, to the nearest odd number of at least 3.
         start_iter: first iteration at which EPL counts.
         ramp_iters: iterations over which the weights then grow linearly to their full values.
+        backend: how they are computed, with the same result. "auto": by compiled kernels where there are any, Numba's
+            on a CPU and Triton's on CUDA, and in plain PyTorch where these do not work, after a warning that says why.
+            "plain", "numba", "triton": so and not otherwise.
 
     Raises:
-        ValueError: for a setting out of range.
+        ValueError: for a setting out of range; when it is called, for a backend that cannot be used.
 
     Example:
         >>> epl = EPLLoss(point_weight=0.1, line_weight=0.5)
@@ -66,6 +71,7 @@ class EPLLoss(nn.Module):
         stride: int = 1,
         start_iter: int = 0,
         ramp_iters: int = 0,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         check_weight("point_weight", point_weight)
@@ -77,6 +83,7 @@ class EPLLoss(nn.Module):
         check_integer("stride", stride, minimum=1)
         check_integer("start_iter", start_iter, minimum=0)
         check_integer("ramp_iters", ramp_iters, minimum=0)
+        check_choice("backend", backend, BACKENDS)
         self.point_weight = point_weight
         self.line_weight = line_weight
         self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)
@@ -86,6 +93,7 @@ class EPLLoss(nn.Module):
         self.stride = stride
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
+        self.backend = backend
 
     @torch.compiler.disable
     def forward(self, logits: Tensor, labels: Tensor, iteration: int | None = None) -> dict[str, Tensor]:
@@ -111,8 +119,10 @@ class EPLLoss(nn.Module):
         if self.stride > 1:
             if logits.numel() == 0:
                 return losses
-            logits, labels = self.at_stride(logits, labels)
-        values = evaluate_terms(logits, labels, [terms[name] for name in counting], self.ignore_value, self.ignore_mode)
+            with memory_advice(logits):
+                logits, labels = self.at_stride(logits, labels)
+        chosen = [terms[name] for name in counting]
+        values = evaluate_terms(logits, labels, chosen, self.ignore_value, self.ignore_mode, self.backend)
         losses.update({name: weights[name] * value for name, value in zip(counting, values, strict=True)})
         return losses
 

@@ -22,6 +22,7 @@ from .arguments import (
     check_kernel_size,
     check_labels,
 )
+from .kernels.memory import memory_advice
 from .target import make_target
 
 
@@ -50,7 +51,7 @@ class Term:
 
 
 def evaluate_terms(
-    logits: Tensor, labels: Tensor, terms: Sequence[Term], ignore_value: int, ignore_mode: str
+    logits: Tensor, labels: Tensor, terms: Sequence[Term], ignore_value: int, ignore_mode: str, backend: str = "auto"
 ) -> list[Tensor]:
     """The value of each term, a scalar that is differentiable once by the logits.
 
@@ -59,14 +60,17 @@ def evaluate_terms(
         labels: ``[N, H, W]``.
         terms: the losses with their settings.
         ignore_value, ignore_mode: see `point_loss`.
+        backend: see `EPLLoss`.
 
     Raises:
-        ValueError: labels or ``ignore_value`` do not fit the logits.
+        ValueError: labels or ``ignore_value`` do not fit the logits, or the backend cannot be used.
+        torch.OutOfMemoryError: saying what would help.
     """
     check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
     labels = check_inputs(logits, labels, ignore_value)
     reach = max(term.radius for term in terms)
-    return kernels.evaluate(logits, make_target(labels, ignore_value, ignore_mode, reach), terms)
+    with memory_advice(logits):
+        return kernels.evaluate(logits, make_target(labels, ignore_value, ignore_mode, reach), terms, backend)
 
 
 def evaluate_term(

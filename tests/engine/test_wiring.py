@@ -173,6 +173,7 @@ OTHER = {
     "MODEL.EPL.CONVOLUTION": "standard",
     "MODEL.EPL.IGNORE_MODE": "exclude",
     "MODEL.EPL.STRIDE": 2,
+    "MODEL.EPL.BACKEND": "plain",
     "MODEL.EPL.START_ITER": 30,
     "MODEL.EPL.RAMP_ITERS": 40,
     "MODEL.EPL.POINT.WEIGHT": 0.3,

@@ -18,6 +18,7 @@ EPL = {
     "CONVOLUTION": "standard",
     "IGNORE_MODE": "exclude",
     "STRIDE": 2,
+    "BACKEND": "plain",
     "START_ITER": 30,
     "RAMP_ITERS": 40,
     "POINT.WEIGHT": 0.3,
@@ -60,7 +61,18 @@ def test_epl_holds_its_keys_under_their_names():
         "stride": 2,
         "start_iter": 30,
         "ramp_iters": 40,
+        "backend": "plain",
     }
+
+
+def test_the_backend_reaches_the_losses(scene, monkeypatch):
+    chosen = []
+    choose = losses.kernels.choose
+    monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
+    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene)
+    assert chosen == ["plain", "plain"]
+    with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
+        build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
 
 
 POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}

@@ -37,6 +37,7 @@ def build_epl_loss(cfg: CfgNode) -> EPLLoss | None:
             stride=epl.STRIDE,
             start_iter=epl.START_ITER,
             ramp_iters=epl.RAMP_ITERS,
+            backend=epl.BACKEND,
         )
     except ValueError as error:
         raise ValueError(f"MODEL.EPL: {error}") from error

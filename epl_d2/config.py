@@ -17,6 +17,9 @@ MAP_OF_LOSS: dict[str, str | None] = {
     "BOUNDARY": "signed_distance",
     "ACTIVE_BOUNDARY": "contour_distance",
     "LOVASZ": None,
+    "BOUNDARY_F": None,
+    "BAND_CROSS_ENTROPY": "contour_distance",
+    "CLASS_WEIGHTED_CROSS_ENTROPY": None,
 }
 
 
@@ -118,6 +121,12 @@ def _add_extra_loss_config(cfg: CN) -> None:
     cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.LABEL_SMOOTHING = 0.2
     # True: the mean over the images' losses. False: one loss over the pixels of the whole batch.
     cfg.MODEL.EXTRA_LOSSES.LOVASZ.PER_IMAGE = False
+    # Pixels by which a boundary may be off.
+    cfg.MODEL.EXTRA_LOSSES.BOUNDARY_F.TOLERANCE = 3
+    # Of the band on either side of a contour, in pixels.
+    cfg.MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.WIDTH = 3.0
+    # One for each class; tools/find_class_weights.py counts them from DATASETS.TRAIN.
+    cfg.MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.CLASS_WEIGHTS = []
 
     # MODEL.SEM_SEG_HEAD.LOSS_TYPE, the loss that EPL and the losses above are added to, may be "cross_entropy",
     # "hard_pixel_mining" (Detectron2's: the hardest 20% of the pixels), "ohem", "label_relaxation" or "image_weighted"

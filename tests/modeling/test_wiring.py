@@ -37,6 +37,12 @@ EXTRA_LOSSES = {
         **{"MAX_DISTANCE": 7.0, "MAX_FRACTION": 0.2, "LABEL_SMOOTHING": 0.1},
     },
     "LOVASZ": {"WEIGHT": 0.24, "START_ITER": 24, "RAMP_ITERS": 244, "PER_IMAGE": True},
+    "BOUNDARY_F": {"WEIGHT": 0.25, "START_ITER": 25, "RAMP_ITERS": 255, "TOLERANCE": 2},
+    "BAND_CROSS_ENTROPY": {"WEIGHT": 0.26, "START_ITER": 26, "RAMP_ITERS": 266, "WIDTH": 4.0},
+    "CLASS_WEIGHTED_CROSS_ENTROPY": {
+        **{"WEIGHT": 0.27, "START_ITER": 27, "RAMP_ITERS": 277},
+        "CLASS_WEIGHTS": [float(k) for k in range(1, 55)],
+    },
 }
 
 
@@ -119,6 +125,9 @@ def test_extra_losses_hold_their_keys_under_their_names():
         "loss_boundary": (0.22, 22, 222, "signed_distance"),
         "loss_active_boundary": (0.23, 23, 233, "contour_distance"),
         "loss_lovasz": (0.24, 24, 244, None),
+        "loss_boundary_f": (0.25, 25, 255, None),
+        "loss_band_cross_entropy": (0.26, 26, 266, "contour_distance"),
+        "loss_class_weighted_cross_entropy": (0.27, 27, 277, None),
     }
     assert {loss.name: (loss.function.function, loss.function.settings) for loss in found} == {
         "loss_generalized_dice": (losses.generalized_dice_loss, {"ignore_value": 254}),
@@ -128,6 +137,12 @@ def test_extra_losses_hold_their_keys_under_their_names():
             {"ignore_value": 254, "max_distance": 7.0, "max_fraction": 0.2, "label_smoothing": 0.1},
         ),
         "loss_lovasz": (losses.lovasz_softmax_loss, {"ignore_value": 254, "per_image": True}),
+        "loss_boundary_f": (losses.boundary_f_loss, {"ignore_value": 254, "tolerance": 2}),
+        "loss_band_cross_entropy": (losses.band_cross_entropy, {"ignore_value": 254, "width": 4.0}),
+        "loss_class_weighted_cross_entropy": (
+            losses.class_weighted_cross_entropy,
+            {"ignore_value": 254, "class_weights": [float(k) for k in range(1, 55)]},
+        ),
     }
 
 

@@ -170,7 +170,7 @@ def test_rounding_is_no_wrong_result(fake: Kernels, term: Any, dtype: torch.dtyp
         return value, (logits, slopes.to(dtype))
 
     fake.evaluate = with_noise
-    assert guarded.obstacle(torch.zeros(1, 1, 32, 32, dtype=dtype), term, warn=True) is None
+    assert guarded.obstacle(torch.zeros(1, 1, 32, 32, dtype=dtype), term, False, warn=True) is None
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_rounding_is_no_wrong_result(fake: Kernels, term: Any, dtype: torch.dtyp
 def test_another_setting_is_a_wrong_result(fake: Kernels, term: Any, other: Any) -> None:
     evaluate = fake.evaluate
     fake.evaluate = lambda scene, term, **named: evaluate(scene, other, **named)
-    assert "something else" in guarded.obstacle(torch.zeros(1, 1, 32, 32), term, warn=False)
+    assert "something else" in guarded.obstacle(torch.zeros(1, 1, 32, 32), term, False, warn=False)
 
 
 def test_the_check_compiles_what_the_real_input_needs() -> None:
@@ -292,6 +292,24 @@ def test_under_inference_mode_and_compile(scene: Callable, fake: Kernels) -> Non
     compiled = torch.compile(EPLLoss(), backend="eager")
     with pytest.warns(RuntimeWarning, match="something else"):
         torch.testing.assert_close(compiled(logits, labels)["loss_epl_line"], expected)
+
+
+def test_masks_have_a_check_of_their_own(scene: Callable, fake: Kernels) -> None:
+    logits, labels = scene((2, 2, 30, 34), ignored=True)
+    given = logits[:, 1], labels
+    losses(scene)
+    fake.calls.clear()
+    found = EPLLoss(mode="binary")(*given)["loss_epl_line"]
+    torch.testing.assert_close(found, EPLLoss(mode="binary", backend="plain")(*given)["loss_epl_line"])
+    tiny, real = (6, 1, 33, 145), (2, 1, 30, 34)
+    assert [shape for name, shape in fake.calls if name == "evaluate"] == [tiny, real]
+    guarded._obstacles.clear()
+    fake.change = WRONG["gradient"]
+    with pytest.warns(RuntimeWarning, match=r"float32 logits of a sigmoid on cpu: .* something else"):
+        EPLLoss(mode="binary")(*given)
+    # No instance at all is nothing to compute, and nothing to complain of.
+    none = EPLLoss(mode="binary", backend="triton")(logits[:0, 1], labels[:0])
+    assert none["loss_epl_line"] == 0
 
 
 def test_every_backend_of_a_cpu(scene: Callable) -> None:

@@ -16,7 +16,10 @@ from epl_d2.losses import EPLLoss, kernels
 ROOT = Path(kernels.__file__).parents[1]
 # What logits on CUDA pass through.
 FILES = [
-    *(ROOT / f"{name}.py" for name in ("arguments", "epl", "formulas", "potential", "schedule", "target", "terms")),
+    *(
+        ROOT / f"{name}.py"
+        for name in ("arguments", "epl", "formulas", "modes", "potential", "schedule", "target", "terms")
+    ),
     *ROOT.glob("kernels/*.py"),
     *ROOT.glob("kernels/triton/*.py"),
 ]
@@ -25,10 +28,11 @@ WAITING = {
     *("item", "tolist", "cpu", "numpy", "nonzero", "argwhere", "masked_select", "unique", "bincount", "synchronize"),
     *("is_nonzero", "equal", "allclose", "repeat_interleave", "cuda", "pin_memory"),
 }
-# Where one of them stands on purpose: the CPU's branch of the check of labels, and the one wait of the kernels' check
+# Where one of them stands on purpose: the CPU's branch of the checks of labels, and the one wait of the kernels' check
 # (whose labels are made on a CPU).
 ALLOWED = {
     ("arguments.py", "check_inputs", "tolist"),
+    ("modes.py", "check_masks", "tolist"),
     ("guarded.py", "_difference", "tolist"),
     ("guarded.py", "tiny_scene", "repeat_interleave"),
 }
@@ -54,6 +58,7 @@ SETTINGS = [
     {"ignore_mode": "exclude", "splitter": "C"},
     {"ignore_mode": "background", "convolution": "standard"},
     {"stride": 2},
+    {"mode": "multilabel"},
 ]
 
 
@@ -61,7 +66,8 @@ def run_without_data(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> torch.
     """The gradient of both losses on meta tensors, of which nothing can be read."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
     logits = torch.empty(2, 3, 40, 150, device="meta", requires_grad=True)
-    labels = torch.empty(2, 40, 150, device="meta", dtype=torch.uint8)
+    shape = (2, 3, 40, 150) if "mode" in settings else (2, 40, 150)
+    labels = torch.empty(shape, device="meta", dtype=torch.uint8)
     sum(EPLLoss(point_weight=1, line_weight=1, **settings)(logits, labels).values()).backward()
     return logits.grad
 

@@ -1,5 +1,7 @@
 """What the losses and the test-time protocol are made of, with every key of theirs off its default."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,7 +66,9 @@ def test_epl_holds_its_keys_under_their_names():
         "line": LineTerm(kernel_size=5, splitter="C", convolution="standard", mu=6, formulation="official"),
         "ignore_value": 254,
         "ignore_mode": "exclude",
+        "mode": "multiclass",
         "stride": 2,
+        "resize_logits": False,
         "start_iter": 30,
         "ramp_iters": 40,
         "backend": "plain",
@@ -75,7 +79,7 @@ def test_the_backend_reaches_the_losses(scene, monkeypatch):
     chosen = []
     choose = losses.kernels.choose
     monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
-    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene)
+    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene, math.inf)
     assert chosen == ["plain", "plain"]
     with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
         build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
@@ -99,7 +103,7 @@ def scene():
 )
 def test_epl_hands_every_setting_to_both_losses(scene, convolution, ignore_mode):
     keys = {**EPL, "STRIDE": 1, "CONVOLUTION": convolution, "IGNORE_MODE": ignore_mode}
-    found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene)
+    found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene, math.inf)
     common = {"convolution": convolution, "ignore_value": IGNORE_VALUE, "ignore_mode": ignore_mode}
     torch.testing.assert_close(found["loss_epl_point"], 0.3 * losses.point_loss(*scene, **{**POINT, **common}))
     torch.testing.assert_close(found["loss_epl_line"], 0.4 * losses.line_loss(*scene, **{**LINE, **common}))

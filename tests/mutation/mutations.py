@@ -62,8 +62,8 @@ MUTATIONS = (
     Mutation(
         "backend_that_stops_at_the_module",
         "epl_d2/losses/terms.py",
-        "ignore_mode, reach), terms, backend)",
-        "ignore_mode, reach), terms)",
+        "return kernels.evaluate(logits, target, terms, backend)",
+        "return kernels.evaluate(logits, target, terms)",
         (f"{WIRING}::test_the_backend_reaches_the_losses",),
     ),
     Mutation(
@@ -147,16 +147,30 @@ MUTATIONS = (
     Mutation(
         "epl_ignore_value_not_in_the_losses",
         "epl_d2/losses/epl.py",
-        "for name in counting], self.ignore_value, self.ignore_mode)",
-        "for name in counting], 255, self.ignore_mode)",
+        "settings = self.ignore_value, self.ignore_mode, self.mode",
+        "settings = 255, self.ignore_mode, self.mode",
         (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
     ),
     Mutation(
         "epl_ignore_mode_not_in_the_losses",
         "epl_d2/losses/epl.py",
-        "for name in counting], self.ignore_value, self.ignore_mode)",
-        'for name in counting], self.ignore_value, "nearest")',
+        "settings = self.ignore_value, self.ignore_mode, self.mode",
+        'settings = self.ignore_value, "nearest", self.mode',
         (f"{WIRING}::test_epl_hands_every_setting_to_both_losses",),
+    ),
+    Mutation(
+        "background_of_a_mask_inside_of_it",
+        "epl_d2/losses/modes.py",
+        "background=OUTSIDE",
+        "background=INSIDE",
+        ("tests/losses/test_brute_force.py::test_masks",),
+    ),
+    Mutation(
+        "positions_counted_inside_of_the_masks_alone",
+        "epl_d2/losses/kernels/cpu/line.py",
+        "np.count_nonzero(position) * k",
+        "int(occurring.sum()) * k",
+        ("tests/losses/test_brute_force.py::test_masks",),
     ),
     Mutation(
         "epl_without_schedule",
@@ -175,15 +189,15 @@ MUTATIONS = (
     Mutation(
         "line_without_ignore_value",
         "epl_d2/losses/line.py",
-        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)",
-        "evaluate_term(term, logits, labels, defaults.IGNORE_VALUE, ignore_mode, reduction)",
+        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)",
+        "evaluate_term(term, logits, labels, defaults.IGNORE_VALUE, ignore_mode, mode, reduction)",
         (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
     ),
     Mutation(
         "line_without_ignore_mode",
         "epl_d2/losses/line.py",
-        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)",
-        "evaluate_term(term, logits, labels, ignore_value, defaults.IGNORE_MODE, reduction)",
+        "evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)",
+        "evaluate_term(term, logits, labels, ignore_value, defaults.IGNORE_MODE, mode, reduction)",
         (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
     ),
     Mutation(
@@ -246,14 +260,14 @@ MUTATIONS = (
     Mutation(
         "epl_without_iteration",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.epl(logits, targets, iteration=_current_iteration())",
+        "self.epl(logits, targets, iteration=current_iteration())",
         "self.epl(logits, targets)",
         ("tests/modeling/test_heads.py::test_start_iteration_and_ramp_follow_the_trainer",),
     ),
     Mutation(
         "extra_losses_without_iteration",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.extra_losses(logits, targets, features, iteration=_current_iteration())",
+        "self.extra_losses(logits, targets, features, iteration=current_iteration())",
         "self.extra_losses(logits, targets, features)",
         (f"{EXTRA}::test_each_has_its_own_schedule",),
     ),

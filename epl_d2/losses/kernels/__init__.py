@@ -37,16 +37,16 @@ COMPILED = {"cpu": "numba", "cuda": "triton"}
 _HAS_TRITON = find_spec("triton") is not None
 
 
-def choose(logits: Tensor, term: Any, backend: str = "auto") -> ModuleType:
-    """The path for a term of these logits.
+def choose(logits: Tensor, term: Any, backend: str = "auto", sigmoid: bool = False) -> ModuleType:
+    """The path for a term of these logits, which go through a softmax or a sigmoid.
 
     Raises:
         ValueError: the backend that was asked for cannot compute it, and why.
     """
     name = COMPILED.get(logits.device.type, "plain") if backend == "auto" else backend
-    if name == "plain":
+    if name == "plain" or (name == "triton" and logits.numel() == 0):
         return plain
-    reason = _obstacle(name, logits, term, warn=backend == "auto")
+    reason = _obstacle(name, logits, term, sigmoid, warn=backend == "auto")
     if reason is None:
         return cpu if name == "numba" else guarded if backend == "auto" else guarded.kernels()
     if backend == "auto":
@@ -54,21 +54,21 @@ def choose(logits: Tensor, term: Any, backend: str = "auto") -> ModuleType:
     raise ValueError(f"backend {backend!r} (MODEL.EPL.BACKEND) cannot be used: {reason}. 'auto' takes what can")
 
 
-def _obstacle(name: str, logits: Tensor, term: Any, warn: bool) -> str | None:
+def _obstacle(name: str, logits: Tensor, term: Any, sigmoid: bool, warn: bool) -> str | None:
     """Why compiled kernels cannot compute a term of these logits; None if they can."""
     if COMPILED.get(logits.device.type) != name:
         there = " and ".join(device for device, backend in COMPILED.items() if backend == name)
         return f"it computes on devices of type {there}, and the logits are on {logits.device}"
     if name == "numba":
         return "numba is not installed" if cpu is None else None
-    return guarded.obstacle(logits, term, warn) if _HAS_TRITON else "triton is not installed"
+    return guarded.obstacle(logits, term, sigmoid, warn) if _HAS_TRITON else "triton is not installed"
 
 
 def evaluate(logits: Tensor, target: Target, terms: Sequence[Any], backend: str = "auto") -> list[Tensor]:
     """The value of each term, differentiable once by the logits ``[N, K, H, W]``; only the backend is checked."""
     values = []
     with torch.autocast(logits.device.type, enabled=False):
-        paths = [choose(logits, term, backend) for term in terms]
+        paths = [choose(logits, term, backend, target.sigmoid) for term in terms]
         scenes = {path: path.prepare(logits.detach(), target) for path in dict.fromkeys(paths)}
         for i, (path, term) in enumerate(zip(paths, terms, strict=True)):
             values.append(differentiable(path, logits, scenes[path], term, last=path not in paths[i + 1 :]))

@@ -39,7 +39,7 @@ def kernels() -> ModuleType:
     return triton
 
 
-def obstacle(logits: Tensor, term: Any, warn: bool) -> str | None:
+def obstacle(logits: Tensor, term: Any, sigmoid: bool, warn: bool) -> str | None:
     """Why the kernels must not compute a term of these logits; None if they may.
 
     Waits for the device once, when they are checked. While a CUDA graph is captured nothing can be waited for: kernels
@@ -48,9 +48,10 @@ def obstacle(logits: Tensor, term: Any, warn: bool) -> str | None:
     Args:
         logits: ``[N, K, H, W]`` on CUDA.
         term: a `PointTerm` or `LineTerm`.
+        sigmoid: whether the logits go through a sigmoid, see `Target`.
         warn: say so if they fail, once. What they are not made for is no failure.
     """
-    key = (logits.device, logits.dtype, term)
+    key = (logits.device, logits.dtype, sigmoid, term)
     if key in _obstacles:
         return _obstacles[key]
     try:
@@ -61,7 +62,7 @@ def obstacle(logits: Tensor, term: Any, warn: bool) -> str | None:
             )
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return None
-        reason = _difference(logits, term)
+        reason = _difference(logits, term, sigmoid)
     except OutOfMemoryError:
         raise
     except Exception as error:
@@ -101,7 +102,7 @@ def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[
     def instead() -> tuple[Tensor, tuple[Tensor, ...]]:
         return plain.evaluate(plain.prepare(scene.logits, scene.target), term, need_gradient, last=True)
 
-    return _first_that_works(compute, instead, scene.logits, term)
+    return _first_that_works(compute, instead, scene.logits, scene.target, term)
 
 
 def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Tensor) -> Tensor:
@@ -115,10 +116,14 @@ def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Te
         _, found = plain.evaluate(plain.prepare(logits, target), term, need_gradient=True, last=True)
         return plain.gradient(target, term, found, grad_output)
 
-    return _first_that_works(lambda: kernels().gradient(target, term, saved, grad_output), instead, logits, term)
+    return _first_that_works(
+        lambda: kernels().gradient(target, term, saved, grad_output), instead, logits, target, term
+    )
 
 
-def _first_that_works(compute: Callable[[], Any], instead: Callable[[], Any], logits: Tensor, term: Any) -> Any:
+def _first_that_works(
+    compute: Callable[[], Any], instead: Callable[[], Any], logits: Tensor, target: Target, term: Any
+) -> Any:
     """What the kernels compute, or the plain formulas if they fail: from then on always."""
     try:
         return compute()
@@ -127,7 +132,7 @@ def _first_that_works(compute: Callable[[], Any], instead: Callable[[], Any], lo
     except Exception as error:
         # Where the device itself is broken this raises as well, and nothing is blamed on the kernels.
         result = instead()
-        key = (logits.device, logits.dtype, term)
+        key = (logits.device, logits.dtype, target.sigmoid, term)
         _obstacles[key] = _failure(error)
         _warn(_obstacles[key], key)
         return result
@@ -139,10 +144,11 @@ def _failure(error: Exception) -> str:
 
 
 def _warn(reason: str, key: tuple[Any, ...]) -> None:
-    device, dtype, term = key
+    device, dtype, sigmoid, term = key
     name = f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+    kind = f"{dtype} logits of a sigmoid" if sigmoid else f"{dtype} logits"
     warnings.warn(
-        f"EPL's Triton kernels are not used for {term} with {dtype} logits on {name}: {reason}. Plain PyTorch takes "
+        f"EPL's Triton kernels are not used for {term} with {kind} on {name}: {reason}. Plain PyTorch takes "
         "over, which is slower and needs more memory. MODEL.EPL.BACKEND 'plain', or EPLLoss(backend='plain'), chooses "
         "it without this warning",
         RuntimeWarning,
@@ -150,16 +156,22 @@ def _warn(reason: str, key: tuple[Any, ...]) -> None:
     )
 
 
-def _difference(logits: Tensor, term: Any) -> str | None:
+def _difference(logits: Tensor, term: Any, sigmoid: bool) -> str | None:
     """How far kernels and plain formulas differ on a tiny input, if they differ."""
-    from ..target import make_target  # which imports this package
+    from ..modes import mask_target  # which import this package
+    from ..target import make_target
 
     for_value, for_slopes = _TOLERANCE[term.name]
     if logits.dtype != torch.float32:
         for_slopes = max(for_slopes, _HALF_TOLERANCE)
     with torch.inference_mode(False), _allowed_to_wait():
         logits, labels = tiny_scene(logits)
-        target = make_target(labels, 255, "exclude", term.radius)
+        if sigmoid:
+            masks = torch.stack([(labels == k).long().where(labels < 255, 255) for k in range(3)], dim=1)
+            logits = logits.flatten(0, 1).unsqueeze(1)
+            target = mask_target(logits, masks.flatten(0, 1), 255, "exclude", term.radius)
+        else:
+            target = make_target(labels, 255, "exclude", term.radius)
         found = []
         for path in (kernels(), plain):
             value, saved = path.evaluate(path.prepare(logits, target), term, need_gradient=True, last=True)

@@ -108,6 +108,9 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
+    # How EPL is computed: "auto" takes compiled kernels (Numba's on a CPU, Triton's on CUDA) and, after a warning,
+    # plain PyTorch where these do not work. "plain", "numba" and "triton" take nothing else.
+    cfg.MODEL.EPL.BACKEND = "auto"
     # Both of EPL's terms have one schedule.
     _add_schedule(cfg.MODEL.EPL)
     # The same as shares of SOLVER.MAX_ITER, for schedules of any length: 0.5 begins in the middle. With one of them

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,7 +30,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.contours import signed_distance
 from epl_d2.losses import (
     EPLLoss,
@@ -172,6 +175,7 @@ def extra_memory(loss: Loss, logits: Tensor, labels: Tensor) -> int:
     return peak
 
 
+@command
 def main() -> None:
     """Parse the arguments and print one table a shape."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -206,7 +210,7 @@ def main() -> None:
         rays = args.kernel_size, args.splitter
         losses = mask_losses(labels, *rays) if binary else losses_to_compare(logits, labels, *rays)
         turns: dict[str, list[float]] = {name: [] for name in losses}
-        for turn in range(args.repeats + 2):
+        for turn in tqdm(range(args.repeats + 2), desc=str(list(shape)), unit="turn", leave=False, disable=None):
             for name, loss in losses.items():
                 duration = seconds(loss, logits, labels)
                 if turn >= 2:
@@ -225,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

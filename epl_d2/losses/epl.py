@@ -136,7 +136,7 @@ class EPLLoss(nn.Module):
         if not counting:
             return losses
         logits, labels = as_rows(logits, labels, self.mode)
-        if not self._seen_logits and self.mode == "multiclass":  # a GPU is waited for once
+        if not self._seen_logits and self.mode == "multiclass":
             check_no_probabilities(logits)
         self._seen_logits = True
         if self.stride > 1 or self.resize_logits:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from epl_d2.analysis.gradients import analyze_gradients
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.experiments.results import markdown_table
 
 
@@ -43,6 +43,7 @@ def main() -> int:
             parser.error(f"--{name} is {value}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
+    require_pixel_labels(cfg, "the gradients are those at the logits of")
     check_datasets(cfg, training=True)
     seed_all_rng(cfg.SEED)
     model = Trainer.build_model(cfg)

@@ -32,7 +32,7 @@ from epl_d2.analysis.cost import (
     time_in_turns,
 )
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, read_config
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.modeling import build_epl_loss
 
 TASKS = ("parameters", "flops", "step")
@@ -107,6 +107,10 @@ def main() -> int:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
+    try:
+        require_pixel_labels(cfg, "counted is")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     size = tuple(args.size or cfg.INPUT.CROP.SIZE)
     model = Trainer.build_model(cfg)
     if "parameters" in args.tasks:

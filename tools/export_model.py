@@ -21,7 +21,7 @@ import torch
 
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, read_config
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
 
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
@@ -51,6 +51,11 @@ def main() -> int:
 
     cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     cfg.freeze()
+    try:
+        require_pixel_labels(cfg, "exported is")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     height, width = cfg.INPUT.CROP.SIZE
     numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
     model = Trainer.build_model(cfg).eval()

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from epl_d2.analysis.loss_weights import added_losses, check_sizes, weights_for_sizes, with_unit_weights
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.files import write_whole
 
 
@@ -55,6 +55,7 @@ def main() -> int:
         parser.error(f"--batches is {args.batches}, expected at least 1")
     sizes = read_sizes(args.sizes)
     cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "the gradients are those at the logits of")
     check_sizes(cfg, sizes)
     cfg = with_unit_weights(cfg, sizes)
     check_datasets(cfg, training=True)

@@ -105,9 +105,11 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     import epl_d2.quiet_detectron2  # noqa: F401
 
     # isort: split
+    from epl_d2.engine.config_check import require_pixel_labels
     from epl_d2.engine.setup import read_config, with_working_norms
 
     cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "tools/visualize_mask_potential.py draws masks; drawn here is")
     cfg.MODEL.WEIGHTS = args.weights
     return with_working_norms(cfg)
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.files import write_whole
 from epl_d2.provenance import describe_commit, describe_device
 from epl_d2.run_record import (
@@ -32,7 +31,7 @@ from epl_d2.run_record import (
     write_record,
 )
 
-from .scores import read_scores
+from .scores import read_run_scores
 
 __all__ = ["RECORD_FILE", "Run", "execute", "read_record"]
 
@@ -110,7 +109,7 @@ class Run:
             return 0
 
     def results_folder(self, split: str) -> Path:
-        """Where the evaluator writes the curves and the counts of a split."""
+        """Where the evaluators write their scores and counts of a split."""
         folder = Path(self.folder, "inference")
         return folder if len(self.evaluate) == 1 else folder / self.evaluate[split]
 
@@ -160,7 +159,7 @@ def execute(run: Run, gpu: str | None = None) -> None:
             reason = _reason(log)
             write_record(folder, {**_record(run), **facts, "error": reason})
             raise RuntimeError(f"{run.name} ended with code {code} ({reason}), see {log}")
-        metrics = {split: read_scores(run.results_folder(split) / CURVES_FILE) for split in run.evaluate}
+        metrics = {split: read_run_scores(run.results_folder(split)) for split in run.evaluate}
         write_record(folder, {**_record(run), "metrics": metrics, **facts})
 
 

@@ -115,12 +115,13 @@ def test_a_command_says_it_and_ends(capsys, monkeypatch):
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
 def test_every_command_ends_like_that(path):
     text = path.read_text(encoding="utf-8")
-    (entry,) = (
-        node
+    entries = [
+        node.name
         for node in ast.parse(text).body
         if isinstance(node, ast.FunctionDef) and [ast.unparse(d) for d in node.decorator_list] == ["command"]
-    )
-    assert text.endswith(f'if __name__ == "__main__":\n    sys.exit({entry.name}())\n')
+    ]
+    assert len(entries) == 1, "decorate what the command calls with `command` of epl_d2.commands"
+    assert text.endswith(f'if __name__ == "__main__":\n    sys.exit({entries[0]}())\n')
 
 
 def test_train_net_refuses_a_lazy_config_before_anything_starts(monkeypatch, capsys):

@@ -21,6 +21,7 @@ from epl_d2.checkpoint.loading import load_weights
 from epl_d2.commands import command
 from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
 from epl_d2.engine.launch import DEFAULT_TIMEOUT, launch
+from epl_d2.engine.setup import keep_expected_tracebacks_in_the_log
 
 
 def setup(args):
@@ -29,6 +30,7 @@ def setup(args):
     cfg.merge_from_list(args.opts)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="epl_d2")
+    keep_expected_tracebacks_in_the_log()
     prepare_config(cfg)
     cfg.freeze()
     check_config(cfg, training=not args.eval_only)

@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -108,9 +110,10 @@ def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
         **{"method": "epl", "seed": 1, "metrics": {}, "commits": ["0123abc"], "dirty": True, "device": "Some GPU"},
         **{"minutes": 12.5, "command": [str(ROOT / "train_net.py"), "--config-file", "x.yaml", "OPTION", "a b"]},
     }
+    own = (folder / "run.json").read_text()
     (folder / "run.json").write_text(json.dumps(record))
     file = publish(folder, tmp_path / "published")
-    (folder / "run.json").unlink()
+    (folder / "run.json").write_text(own)
     card = (tmp_path / "published" / "README.md").read_text()
     assert card.startswith(f"# {file.stem}\n")
     for expected in (
@@ -127,6 +130,23 @@ def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
         "    python train_net.py --config-file x.yaml OPTION 'a b'",
     ):
         assert expected in card, expected
+
+
+def test_the_card_of_a_training_without_a_grid_knows_all_of_it(trained, publish, tmp_path):
+    folder, _ = trained
+    publish(folder, tmp_path / "published")
+    card = (tmp_path / "published" / "README.md").read_text()
+    record = json.loads((folder / "run.json").read_text())
+    assert "not recorded" not in card
+    for fact in ("device", "minutes"):
+        assert f"| {fact} | {record[fact]} |" in card
+    assert f"| commit | {record['commits'][0]}" in card
+    assert f"    python {shlex.join(sys.argv).replace(f'{ROOT}/', '')}\n" in card
+    # Nothing but its absence leaves a gap: of a run of an earlier version, say.
+    (folder / "run.json").rename(tmp_path / "run.json")
+    publish(folder, tmp_path / "older")
+    (tmp_path / "run.json").rename(folder / "run.json")
+    assert (tmp_path / "older" / "README.md").read_text().count("not recorded") == 4
 
 
 def test_what_cannot_be_published_is_refused_and_leaves_nothing(trained, publish, tmp_path):

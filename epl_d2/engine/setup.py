@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from epl_d2.commands import expected_reason
 from epl_d2.config import get_cfg
 from epl_d2.data.datasets import register_from_config
 from epl_d2.files import usable_cores
 
-__all__ = ["leave_process_group", "norm_keys", "prepare_config", "read_config", "with_working_norms"]
+__all__ = [
+    "keep_expected_tracebacks_in_the_log",
+    "leave_process_group",
+    "norm_keys",
+    "prepare_config",
+    "read_config",
+    "with_working_norms",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +50,20 @@ def prepare_config(cfg: CfgNode) -> None:
         if comm.get_world_size() > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Processes that each start a thread per core would wait for one another.
             torch.set_num_threads(max(1, usable_cores() // comm.get_local_size()))
+
+
+def keep_expected_tracebacks_in_the_log() -> None:
+    """Let standard output do without the tracebacks of errors that the command ends with in one sentence.
+
+    Detectron2 logs every error during the training with its traceback; the file of the log keeps it.
+    """
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not record.exc_info or expected_reason(record.exc_info[1]) is None
+
+    for handler in logging.getLogger("detectron2").handlers:
+        if getattr(handler, "stream", None) is sys.stdout:
+            handler.addFilter(is_shown)
 
 
 def with_working_norms(cfg: CfgNode) -> CfgNode:

@@ -10,6 +10,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from .label_io import read_record_label, unknown_ids
 
 
+def require_registered(name: str) -> None:
+    """Raise a ValueError with the names that there are, unless a data set of that name is registered."""
+    if name not in DatasetCatalog.list():
+        ours = [k for k in DatasetCatalog.list() if "sem_seg" in k or MetadataCatalog.get(k).get("described_in")]
+        raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(ours)}")
+
+
 def check_dataset_before_training(
     name: str, num_classes: int, ignore_value: int = 255, *, sample: int = 16, needs_labels: bool = True
 ) -> None:
@@ -30,9 +37,7 @@ def check_dataset_before_training(
         ValueError: the name is unknown, the data set is empty, NUM_CLASSES or IGNORE_VALUE contradict its
             metadata, a label map cannot be read or has unknown ids, or no label map has any label.
     """
-    if name not in DatasetCatalog.list():
-        similar = [known for known in DatasetCatalog.list() if "sem_seg" in known]
-        raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(similar)}")
+    require_registered(name)
     metadata = MetadataCatalog.get(name)
     classes = metadata.get("stuff_classes")
     if classes is not None and len(classes) != num_classes:

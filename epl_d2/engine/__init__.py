@@ -1,7 +1,16 @@
 """Training and evaluation: what `train_net.py` calls."""
 
 from .config_check import check_config, check_datasets
-from .setup import leave_process_group, prepare_config, read_config
+from .setup import complete_config, leave_process_group, merge_config_file, prepare_config, read_config
 from .trainer import Trainer
 
-__all__ = ["Trainer", "check_config", "check_datasets", "leave_process_group", "prepare_config", "read_config"]
+__all__ = [
+    "Trainer",
+    "check_config",
+    "check_datasets",
+    "complete_config",
+    "leave_process_group",
+    "merge_config_file",
+    "prepare_config",
+    "read_config",
+]

@@ -13,7 +13,6 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

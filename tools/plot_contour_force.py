@@ -9,10 +9,8 @@ Forces are shown as a share of each loss's own largest one: what counts is where
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -31,15 +31,10 @@ def names_and_colors(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
                 f"DATASETS.{key} has {len(given)} entries, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is {count}; [] takes "
                 "those of the data set"
             )
-    if not classes:
-        for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-            metadata = MetadataCatalog.get(name)
-            names, colors = metadata.get("stuff_classes"), metadata.get("stuff_colors")
-            if names is not None and colors is not None and len(names) == count:
-                classes, palette = names, palette or colors
-                break
-    return tuple(classes) or tuple(map(str, range(count))), (
-        tuple(map(tuple, palette)) if palette else distinct_palette(count)
+    found = _of_data_sets(cfg)
+    return (
+        tuple(classes) or (found[0] if found else tuple(map(str, range(count)))),
+        tuple(map(tuple, palette)) or (found[1] if found and not classes else distinct_palette(count)),
     )
 
 
@@ -48,9 +43,17 @@ def keep_names_and_colors(cfg: CfgNode) -> None:
 
     So that whoever gets the config and the weights needs nothing else.
     """
-    cfg.DATASETS.CLASSES, cfg.DATASETS.PALETTE = [], []
-    classes, palette = names_and_colors(cfg)
+    classes, palette = _of_data_sets(cfg) or ((), ())
     cfg.DATASETS.CLASSES, cfg.DATASETS.PALETTE = list(classes), [list(color) for color in palette]
+
+
+def _of_data_sets(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]] | None:
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        metadata = MetadataCatalog.get(name)
+        names, colors = metadata.get("stuff_classes"), metadata.get("stuff_colors")
+        if names is not None and colors is not None and len(names) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+            return tuple(names), tuple(map(tuple, colors))
+    return None
 
 
 def use_names_of(cfg: CfgNode, description: DatasetDescription) -> None:

@@ -18,6 +18,9 @@ MAY_IMPORT = {
     "quiet_detectron2": {"detectron2", "fvcore"},
     "files": set(),
     "processes": set(),
+    "commands": set(),
+    "provenance": set(),
+    "run_record": {"files", "provenance"},
     "compilation": {"numba"},
     "contours": {"compilation", "cv2"},
     "losses": {"compilation", "files", "torch"},
@@ -29,14 +32,14 @@ MAY_IMPORT = {
     "registration": {"data", "modeling", "detectron2"},
     "checkpoint": {"config", "files", "detectron2", "torch"},
     "engine": {
-        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "visualization"),
-        *("detectron2", "torch"),
+        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
+        *("visualization", "detectron2", "torch"),
     },
     "analysis": {"contours", "data", "evaluation", "losses", "detectron2", "fvcore", "torch"},
     "inference": {"checkpoint", "data", "engine", "files", "modeling", "visualization", "cv2", "detectron2", "torch"},
     "export": {"files", "modeling", "torch"},
     "experiments": {
-        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes"),
+        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
         *("detectron2", "torch"),
     },
 }

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from epl_d2.commands import command
 from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.datasets.arguments import add_dataset_arguments, add_renamed
 from epl_d2.data.datasets.description import DatasetDescription, read_description
@@ -97,19 +98,16 @@ class Score:
         return undefined, 0.0 if undefined else -abs(self.change), self.files.name
 
 
+@command
 def main() -> int:
     args = parse_arguments()
     failures: list[str] = []
-    try:
-        described = read_description(args.dataset_file) if args.dataset_file else None
-        dataset = described.metadata if described else DATASETS[args.dataset]
-        pairs = find_own(args, described) if described else find_files(args)
-        args.output.mkdir(parents=True, exist_ok=True)
-        scores, totals = rank(pairs, dataset, args.tolerance, failures)
-        write_ranking(args.output / "ranking.csv", scores, args.names)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    described = read_description(args.dataset_file) if args.dataset_file else None
+    dataset = described.metadata if described else DATASETS[args.dataset]
+    pairs = find_own(args, described) if described else find_files(args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    scores, totals = rank(pairs, dataset, args.tolerance, failures)
+    write_ranking(args.output / "ranking.csv", scores, args.names)
     for place, score in enumerate(progress(scores[: args.top], "drawing"), start=1):
         try:
             sheet = draw(score, dataset, args.tolerance, args.names)

@@ -23,14 +23,16 @@ import torch
 from detectron2.config import CfgNode
 
 from epl_d2.checkpoint.loading import load_weights
+from epl_d2.commands import command
 from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
-from epl_d2.engine import Trainer, read_config
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
 
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -54,12 +56,13 @@ def main() -> int:
     if args.sizes and min(args.sizes) < 1:
         parser.error(f"--sizes are {args.sizes}, expected positive numbers")
 
+    cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"], args.dataset_file)
+    cfg.freeze()
+    require_pixel_labels(cfg, "exported is")
+    height, width = cfg.INPUT.CROP.SIZE
+    numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
+    model = Trainer.build_model(cfg).eval()
     try:
-        cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"], args.dataset_file)
-        cfg.freeze()
-        height, width = cfg.INPUT.CROP.SIZE
-        numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
-        model = Trainer.build_model(cfg).eval()
         if not args.random_weights:
             load_weights(model, cfg.MODEL.WEIGHTS)
         difference = export_model(
@@ -74,11 +77,10 @@ def main() -> int:
             batch=args.batch,
             metadata=describe(cfg),
         )
-    except (ExportError, ParityError, ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, (ExportError, ParityError)) and not args.fixed_size:
-            print("A file for one size of picture may be possible: --fixed-size", file=sys.stderr)
-        return 1
+    except (ExportError, ParityError) as error:
+        if args.fixed_size:
+            raise
+        raise type(error)(f"{error}\nA file for one size of picture may be possible: --fixed-size") from error
     sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
     number = "any number of " if args.batch else ""
     print(f"{args.output}: {args.result} of {number}{sizes}; differs from the model by at most {difference:.1e}")

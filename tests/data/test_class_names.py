@@ -53,6 +53,9 @@ def test_those_of_the_config_come_first():
     saved.merge_from_other_cfg(cfg)
     saved.DATASETS.TRAIN = ("somewhere_else",)
     assert names_and_colors(saved) == (DATASETS["camvid"].classes, DATASETS["camvid"].palette)
+    saved.DATASETS.TRAIN = ("camvid_sem_seg_train",)
+    saved.DATASETS.CLASSES = [f"mine {number}" for number in range(11)]
+    assert names_and_colors(saved)[0][3] == "mine 3"
     saved.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 12
     with pytest.raises(ValueError, match=r"DATASETS.CLASSES has 11 entries, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is 12"):
         names_and_colors(saved)

@@ -263,4 +263,4 @@ def test_documented_example_registers(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     (tmp_path / "streets.yaml").write_text(re.search(r"```yaml\n(# streets\.yaml.*?)```", text, re.S).group(1))
     assert register_from_yaml(str(tmp_path / "streets.yaml")) == ["streets_train", "streets_val"]
-    assert MetadataCatalog.get("streets_val").label_root == str(tmp_path / "masks" / "val")
+    assert MetadataCatalog.get("streets_val").label_root == str(tmp_path / "masks")

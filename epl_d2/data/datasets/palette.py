@@ -10,7 +10,7 @@ from .metadata import Color
 
 __all__ = ["distinct_palette"]
 
-# Blue and orange of Okabe and Ito (jfly.uni-koeln.de/color): every eye tells them apart.
+# Blue and orange of Okabe and Ito (jfly.uni-koeln.de/color): all three kinds of eyes tell them apart.
 _FIRST: tuple[Color, ...] = ((0, 114, 178), (230, 159, 0))
 # What pictures use for other things: shadows, contours and ignored pixels.
 _TAKEN: tuple[Color, ...] = ((0, 0, 0), (255, 255, 255), (224, 224, 192))

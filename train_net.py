@@ -2,7 +2,7 @@
 """Train or evaluate semantic segmentation with Equipotential Learning.
 
 python train_net.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --num-gpus 4
-python train_net.py --config-file configs/Custom/deeplab_v3_plus_mobilenet_v2_epl.yaml --dataset-file streets.yaml
+python train_net.py --config-file configs/Custom/... --dataset-file streets.yaml
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """

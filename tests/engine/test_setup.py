@@ -78,7 +78,7 @@ def test_best_checkpoint_follows_the_configured_metric(shapes_config, metric):
     trainer = Trainer(shapes_config)
     best = [hook for hook in trainer._hooks if isinstance(hook, hooks.BestCheckpointer)]
     assert len(best) == bool(metric)
-    assert isinstance(trainer._hooks[-3], hooks.PeriodicWriter)  # then those that stop and seed
+    assert isinstance(trainer._hooks[-4], hooks.PeriodicWriter)  # then those that record, stop and seed
     if metric:
         evaluation = next(i for i, hook in enumerate(trainer._hooks) if isinstance(hook, hooks.EvalHook))
         assert trainer._hooks.index(best[0]) > evaluation

@@ -137,6 +137,13 @@ def test_potential_fields_by_the_file(streets, run, tmp_path):
     assert run("visualize_potential", *command[:-1], other, "--class", "moon")[2].startswith("error: unknown class")
 
 
+def test_ignored_pixels_by_the_file(streets, run, tmp_path):
+    code, out, err = run("analyze_ignored", "contours", tmp_path / "masks", "--dataset-file", streets())
+    ids = np.stack([cv2.imread(str(tmp_path / "ids" / f"{name}.png"), -1) for name in NAMES])
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith(f"| 3 | {(ids == 255).mean():.1%} |")
+
+
 @pytest.mark.parametrize("option", ["image", "label", "prediction"])
 def test_former_spellings_name_the_present_ones(run, option):
     code, _, err = run("compare_predictions", "a", "b", "c", "d", f"--{option}-suffix", "_x")

@@ -35,6 +35,7 @@ import numpy as np
 from tqdm import tqdm
 
 from epl_d2.commands import command
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.datasets.layout import files_by_stem
 from epl_d2.data.label_io import read_image
 from epl_d2.files import write_whole
@@ -53,7 +54,7 @@ def main() -> int:
     videos = name_videos(args.video)
     if args.output:
         check_output(args.output, args.kinds)
-    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device)
+    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device, args.dataset_file)
     demo = Demo(predictor, args.output, args.kinds, args.legend, args.min_score)
     demo.segment_images(images)
     for name, path in videos.items():
@@ -70,8 +71,9 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="config of the model, one of configs/*/*.yaml")
+    parser.add_argument("--config-file", required=True, help="config of the model, such as its run's config.yaml")
     parser.add_argument("--weights", help="checkpoint of the trained model; default: the config's MODEL.WEIGHTS")
+    parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, folders or quoted patterns")
     parser.add_argument("--video", nargs="+", default=[], type=Path, metavar="PATH", help="video files")
     parser.add_argument("--webcam", metavar="CAMERA", help="number of a camera, such as 0, or address of a stream")

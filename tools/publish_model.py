@@ -28,6 +28,7 @@ from detectron2.config import CfgNode
 
 from epl_d2 import get_cfg
 from epl_d2.checkpoint import read_state_dict
+from epl_d2.checkpoint.files import check_finite
 from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.experiments.runs import read_record
 from epl_d2.experiments.scores import headline_metrics, read_scores
@@ -43,9 +44,12 @@ def main() -> int:
     parser.add_argument(
         "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
     )
+    parser.add_argument(
+        "--half", action="store_true", help="store numbers in half precision, which a model reads as any others"
+    )
     options = parser.parse_args()
     try:
-        file = publish(options.run, options.output, options.checkpoint)
+        file = publish(options.run, options.output, options.checkpoint, half=options.half)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,20 +57,21 @@ def main() -> int:
     return 0
 
 
-def publish(run: Path, output: Path, checkpoint: str = "model_final.pth") -> Path:
+def publish(run: Path, output: Path, checkpoint: str = "model_final.pth", *, half: bool = False) -> Path:
     """Write the folder `output` and return the path of its checkpoint.
 
     Raises:
         FileExistsError: `output` exists.
-        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read.
+        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read; or a
+            weight is too large for half precision.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it")
     cfg = read_config(run / "config.yaml")
-    weights = strip(run / checkpoint)
+    weights = strip(run / checkpoint, half)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
     record = read_record(run) or {}
-    card = model_card(name, cfg, record, read_metrics(run, cfg))
+    card = model_card(name, cfg, record, read_metrics(run, cfg), half)
     cfg.MODEL.WEIGHTS = name
     cfg.OUTPUT_DIR = "./output"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +100,13 @@ def read_config(file: Path) -> CfgNode:
     return cfg
 
 
-def strip(checkpoint: Path) -> bytes:
+def strip(checkpoint: Path, half: bool = False) -> bytes:
     """The model's tensors of a checkpoint as the bytes of a new one, without optimizer, scheduler and iteration."""
     buffer = io.BytesIO()
     tensors = {name: value.contiguous() for name, value in read_state_dict(checkpoint).items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        check_finite(tensors, f"{checkpoint} in half precision")
     torch.save({"model": tensors, "__author__": "epl_d2"}, buffer)
     return buffer.getvalue()
 
@@ -110,7 +118,9 @@ def read_metrics(run: Path, cfg: CfgNode) -> dict[str, dict[str, float | None]]:
     return {name: read_scores(folder / CURVES_FILE) for name, folder in folders.items()}
 
 
-def model_card(name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[str, dict[str, float | None]]) -> str:
+def model_card(
+    name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[str, dict[str, float | None]], half: bool
+) -> str:
     """Markdown: what the model is, where it comes from, how it scores, how to evaluate it."""
     epl, head, solver = cfg.MODEL.EPL, cfg.MODEL.SEM_SEG_HEAD, cfg.SOLVER
     losses = [head.LOSS_TYPE]
@@ -137,7 +147,8 @@ def model_card(name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[st
     columns = headline_metrics(list(cfg.TEST.BOUNDARY.REPORT_WIDTHS))
     lines = [f"# {Path(name).stem}", "", "| | |", "| --- | --- |"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
-    lines += ["", "## Scores", "", "Percent, of the model after its last iteration.", ""]
+    rounded = ", before its weights were rounded to half precision" if half else ""
+    lines += ["", "## Scores", "", f"Percent, of the model after its last iteration{rounded}.", ""]
     lines += [f"| data set | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
     for data_set, scores in metrics.items():
         cells = ["-" if scores.get(column) is None else f"{scores[column]:.2f}" for column in columns]

@@ -16,6 +16,7 @@ from .arguments import (
     check_labels,
     check_weight,
 )
+from .eager import not_compiled
 from .line import LineTerm
 from .point import PointTerm
 from .schedule import ramp
@@ -87,7 +88,7 @@ class EPLLoss(nn.Module):
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
 
-    @torch.compiler.disable
+    @not_compiled
     def forward(self, logits: Tensor, labels: Tensor, iteration: int | None = None) -> dict[str, Tensor]:
         """The weighted losses.
 

@@ -22,6 +22,7 @@ OUTSIDE = ("*.md", "datasets/*.md", "epl_d2/model_zoo/checkpoints/**/*.md")
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LIST_AT_ONCE = re.compile(r"^((?![-*] |#|\||>|\s).+)\n(?=[-*] )", re.MULTILINE)
+_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
 _ROLE = re.compile(r":(?:func|class|meth|mod):(?=<code>)")  # of Sphinx, in docstrings
 
 
@@ -49,7 +50,7 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
             files.append(_of_repository(ROOT / target, config))
         return posixpath.relpath(uri, posixpath.dirname(here) or ".") + anchor
 
-    return _outside_fences(markdown, lambda text: _LIST_AT_ONCE.sub(r"\1\n\n", _LINK.sub(as_on_site, text)))
+    return _outside_fences(markdown, lambda text: _lists_as_on_site(_LINK.sub(as_on_site, text)))
 
 
 def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
@@ -75,6 +76,18 @@ def _complete_navigation(config: Any, pages: list[str]) -> None:
         section = "Results" if page.startswith("epl_d2/model_zoo/") else "Guide"
         title = re.search(r"^# (.+)$", (ROOT / _in_repository(page)).read_text(encoding="utf-8"), re.MULTILINE)
         sections[section].append({title[1] if title else page: page})
+
+
+def _lists_as_on_site(text: str) -> str:
+    """Lists as Python-Markdown reads them: with an empty line before, and what belongs to an item 4 columns in."""
+    lines, deeper = [], 0
+    for line in _LIST_AT_ONCE.sub(r"\1\n\n", text).split("\n"):
+        if item := _ITEM.match(line):
+            deeper = 4 - len(item[0])
+        elif line and line[0] != " ":
+            deeper = 0
+        lines.append(" " * deeper + line if line.startswith("  ") else line)
+    return "\n".join(lines)
 
 
 def _outside_fences(markdown: str, change: Any) -> str:

@@ -1,16 +1,20 @@
 #!/usr/bin/env python
-"""Generate the shapes data set: python datasets/prepare_shapes.py [--root datasets]"""
+"""Generate the shapes data set and its instance and panoptic annotations.
+
+python datasets/prepare_shapes.py [--root datasets]
+"""
 
 import argparse
 import os
 import sys
 
 from epl_d2.data.datasets import dataset_root
+from epl_d2.data.shape_annotations import write_shape_annotations
 from epl_d2.data.shapes import write_shapes
 
 
 def main() -> int:
-    """Write DETECTRON2_DATASETS/shapes, or find it complete."""
+    """Write DETECTRON2_DATASETS/shapes, or what it lacks, or find it complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default=dataset_root(), help="folder that holds all data sets (default: %(default)s)")
     parser.add_argument("--train", type=int, default=160, help="training scenes (default: %(default)s)")
@@ -19,8 +23,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     folder = os.path.join(args.root, "shapes")
+    settings = {"train": args.train, "val": args.val, "size": tuple(args.size), "seed": args.seed}
     try:
-        written = write_shapes(folder, train=args.train, val=args.val, size=tuple(args.size), seed=args.seed)
+        written = write_shapes(folder, **settings)
+        written |= write_shape_annotations(os.path.join(folder, "annotations"), **settings)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,9 @@
 """Every configuration key that epl_d2 adds to Detectron2's."""
 
+import posixpath
+from typing import IO, Any
+
+from detectron2 import model_zoo
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
@@ -8,7 +12,10 @@ from epl_d2.losses import defaults
 
 from .registration import register
 
-__all__ = ["MAP_OF_LOSS", "add_epl_config", "get_cfg"]
+__all__ = ["MAP_OF_LOSS", "EPLCfgNode", "add_epl_config", "get_cfg"]
+
+# Before the name of a config of Detectron2's model zoo, where a config names its base.
+MODEL_ZOO = "model_zoo://"
 
 # The losses of MODEL.EXTRA_LOSSES -> the loader's map that a loss takes beside logits and labels; None for none. It
 # stands here, and their functions in modeling/losses/table.py, because the loader knows no model.
@@ -17,12 +24,43 @@ MAP_OF_LOSS: dict[str, str | None] = {
     "BOUNDARY": "signed_distance",
     "ACTIVE_BOUNDARY": "contour_distance",
     "LOVASZ": None,
+    "BOUNDARY_F": None,
+    "BAND_CROSS_ENTROPY": "contour_distance",
+    "CLASS_WEIGHTED_CROSS_ENTROPY": None,
 }
 
 
-def get_cfg() -> CN:
+class EPLCfgNode(CN):
+    """Detectron2's config, whose files may be based on those of the model zoo inside the Detectron2 package.
+
+    As in ``_BASE_: "model_zoo://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``.
+    """
+
+    @classmethod
+    def _create_config_tree_from_dict(cls, dic: dict[str, Any], key_list: list[str]) -> dict[str, Any]:
+        # The nodes below are Detectron2's, as those are that other projects add: types must agree in a merge.
+        return CN._create_config_tree_from_dict(dic, key_list)
+
+    @classmethod
+    def _decode_cfg_value(cls, value: Any) -> Any:
+        return CN._decode_cfg_value(value)
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        # fvcore takes a base for relative to the file that names it, and puts that file's folder before it.
+        _, found, name = filename.rpartition(MODEL_ZOO)
+        if not found:
+            return super()._open_cfg(filename)
+        name = posixpath.normpath(name)
+        try:
+            return super()._open_cfg(model_zoo.get_config_file(name))
+        except RuntimeError as error:
+            raise FileNotFoundError(f"{MODEL_ZOO}{name}: Detectron2's model zoo has no such config") from error
+
+
+def get_cfg() -> EPLCfgNode:
     """Detectron2's default configuration with the keys of DeepLab and of epl_d2 added."""
-    cfg = get_detectron2_cfg()
+    cfg = EPLCfgNode(get_detectron2_cfg())
     add_epl_config(cfg)
     return cfg
 
@@ -91,6 +129,16 @@ def _add_loss_config(cfg: CN) -> None:
     # and the default because of docs/evidence.md.
     cfg.MODEL.EPL.LINE.FORMULATION = defaults.FORMULATION
 
+    # The masks of EPLMaskRCNNConvUpsampleHead: one binary field an instance, of usually 28 x 28 pixels, whatever the
+    # size of the object. The other keys of MODEL.EPL hold for them too, but for IGNORE_MODE and STRIDE.
+    cfg.MODEL.EPL.MASK = CN()
+    cfg.MODEL.EPL.MASK.POINT = CN()
+    cfg.MODEL.EPL.MASK.POINT.WEIGHT = defaults.POINT_WEIGHT
+    cfg.MODEL.EPL.MASK.POINT.KERNEL_SIZE = 5
+    cfg.MODEL.EPL.MASK.LINE = CN()
+    cfg.MODEL.EPL.MASK.LINE.WEIGHT = 1.0
+    cfg.MODEL.EPL.MASK.LINE.KERNEL_SIZE = 5
+
 
 def _add_schedule(loss: CN) -> None:
     # A weight is 0 before START_ITER and rises linearly during RAMP_ITERS iterations after it.
@@ -115,6 +163,12 @@ def _add_extra_loss_config(cfg: CN) -> None:
     cfg.MODEL.EXTRA_LOSSES.ACTIVE_BOUNDARY.LABEL_SMOOTHING = 0.2
     # True: the mean over the images' losses. False: one loss over the pixels of the whole batch.
     cfg.MODEL.EXTRA_LOSSES.LOVASZ.PER_IMAGE = False
+    # Pixels by which a boundary may be off.
+    cfg.MODEL.EXTRA_LOSSES.BOUNDARY_F.TOLERANCE = 3
+    # Of the band on either side of a contour, in pixels.
+    cfg.MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.WIDTH = 3.0
+    # One for each class; tools/find_class_weights.py counts them from DATASETS.TRAIN.
+    cfg.MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.CLASS_WEIGHTS = []
 
     # MODEL.SEM_SEG_HEAD.LOSS_TYPE, the loss that EPL and the losses above are added to, may be "cross_entropy",
     # "hard_pixel_mining" (Detectron2's: the hardest 20% of the pixels), "ohem", "label_relaxation" or "image_weighted"
@@ -277,6 +331,8 @@ def _add_test_config(cfg: CN) -> None:
     cfg.TEST.BOUNDARY.IGNORE_DISTANCE = 5
     # "label-change": band around every change of label. "void": band around VOC's void contours.
     cfg.TEST.BOUNDARY.TRIMAP = "label-change"
+    # Width of the boundary of masks and segments (boundary AP, boundary PQ) as a part of the image's diagonal.
+    cfg.TEST.BOUNDARY.DILATION_RATIO = 0.02
     # Keep the predictions of every evaluation as label-id PNGs below OUTPUT_DIR/inference.
     cfg.TEST.SAVE_PREDICTIONS = False
     # Keep the counts of every single image (image_counts.npz), from which tools/run_grid.py computes paired intervals.

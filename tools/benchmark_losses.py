@@ -28,7 +28,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from epl_d2.contours import signed_distance
-from epl_d2.losses import EPLLoss, boundary_loss, generalized_dice_loss, line_loss, lovasz_softmax_loss, point_loss
+from epl_d2.losses import (
+    EPLLoss,
+    boundary_f_loss,
+    boundary_loss,
+    generalized_dice_loss,
+    line_loss,
+    lovasz_softmax_loss,
+    point_loss,
+)
 
 # (N, K, H, W) and how many classes occur in the labels of an image.
 SHAPES = {
@@ -73,6 +81,7 @@ def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter
         "boundary (Kervadec), maps given": lambda x, y: boundary_loss(x, y, cached),
         "boundary (Kervadec), maps computed": lambda x, y: boundary_loss(x, y, signed_distances(y, x.shape[1])),
         "Lovász-Softmax": lovasz_softmax_loss,
+        "boundary F": boundary_f_loss,
         "EPL point": lambda x, y: point_loss(x, y, **options),
         "EPL point, L1": lambda x, y: point_loss(x, y, norm="l1", **options),
         "EPL line, official": lambda x, y: line_loss(x, y, formulation="official", **options),

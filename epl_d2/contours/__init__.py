@@ -8,21 +8,25 @@ Pure NumPy and OpenCV. There are two rules, because there are two uses:
   Distances to a contour start from them.
 
 Ignored pixels make neither, unless they are filled first (`nearest`, a compiled kernel). Beside them stand the edge
-maps of GSCNN (`edges`), which follow its reference.
+maps of GSCNN (`edges`), which follow its reference, and the band of one mask that Boundary IoU compares (`bands`).
 """
 
+from .bands import DILATION_RATIO, band_width, inner_band
 from .distances import contour_distance, distance_to, signed_distance, within
 from .errors import BoundaryErrors, boundary_errors
 from .lines import class_line, contour_line, contour_sides
 
 __all__ = [
+    "DILATION_RATIO",
     "BoundaryErrors",
+    "band_width",
     "boundary_errors",
     "class_line",
     "contour_distance",
     "contour_line",
     "contour_sides",
     "distance_to",
+    "inner_band",
     "signed_distance",
     "within",
 ]

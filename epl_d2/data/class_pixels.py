@@ -1,4 +1,4 @@
-"""How many pixels each class has in the labels of registered data sets."""
+"""How many pixels each class has in the labels of registered data sets, and weights that follow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 
 from .label_io import read_record_label, unknown_ids
 
-__all__ = ["class_pixels"]
+__all__ = ["class_pixels", "class_weights"]
 
 _THREADS = 4
 
@@ -50,3 +50,26 @@ def class_pixels(names: tuple[str, ...], num_classes: int, ignore_value: int) ->
                 total += pixels
     total.setflags(write=False)
     return total
+
+
+def class_weights(pixels: np.ndarray, power: float) -> np.ndarray:
+    """`share ** -power` of each class, scaled so that the mean over the counted pixels is 1.
+
+    Args:
+        pixels: int [K], what :func:`class_pixels` gives.
+        power: finite; 0 weights all pixels alike, 1 gives every class the same total weight.
+
+    Returns:
+        float64 [K].
+
+    Raises:
+        ValueError: the power is not finite, or a class never occurs.
+    """
+    if not np.isfinite(power):
+        raise ValueError(f"power is {power}, expected a finite number")
+    missing = np.flatnonzero(pixels == 0)
+    if len(missing):
+        raise ValueError(f"no training pixel has the class {missing[0]}: there is no weight for it")
+    share = pixels / pixels.sum()
+    weights = share**-power
+    return weights / (share * weights).sum()

@@ -8,6 +8,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .label_io import read_record_label, unknown_ids
+from .mask_check import check_record_masks
 
 
 def check_dataset_before_training(
@@ -42,13 +43,8 @@ def check_dataset_before_training(
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but {name} marks "
             f"ignored pixels by {metadata.ignore_label}"
         )
-    records = DatasetCatalog.get(name)
-    if not records:
-        raise ValueError(f"{name} has no images")
+    records = _records_with_files(name)
     for record in records:
-        for key in ("file_name", "sem_seg_file_name"):
-            if key in record and not os.path.isfile(record[key]):
-                raise FileNotFoundError(f"{name}: {record[key]} does not exist or is no file")
         if needs_labels and "sem_seg_file_name" not in record:
             raise ValueError(f"{name}: {record['file_name']} has no label map")
     labeled = [record for record in records if "sem_seg_file_name" in record]
@@ -67,3 +63,64 @@ def check_dataset_before_training(
             f"{name}: nothing is labeled, every pixel of the label maps looked at is the ignored {ignore_value}, as "
             f"in {labeled[0]['sem_seg_file_name']}"
         )
+
+
+def check_instance_dataset_before_training(
+    name: str, num_things: int, num_stuff: int | None = None, ignore_value: int = 255, *, needs_labels: bool = True
+) -> None:
+    """Raise an error that says what is wrong with a data set of instances, or return.
+
+    Args:
+        name: as in DATASETS.TRAIN or DATASETS.TEST.
+        num_things: MODEL.ROI_HEADS.NUM_CLASSES.
+        num_stuff: MODEL.SEM_SEG_HEAD.NUM_CLASSES of a panoptic model; None for one of instances alone.
+        ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
+        needs_labels: whether images need masks (and, with `num_stuff`, a label file).
+
+    Raises:
+        FileNotFoundError: an image or a label file is missing.
+        ImportError: the data set needs a package that is not installed.
+        ValueError: the name is unknown, the data set is empty, the numbers of classes contradict its metadata, or an
+            object has no mask or one that does not fit its image.
+    """
+    if name not in DatasetCatalog.list():
+        similar = [known for known in DatasetCatalog.list() if MetadataCatalog.get(known).get("thing_classes")]
+        raise ValueError(f"there is no data set {name!r}; registered with instances are {sorted(similar)}")
+    metadata = MetadataCatalog.get(name)
+    things = metadata.get("thing_classes")
+    if things is None:
+        raise ValueError(f"{name} has no instances (thing_classes), which MODEL.MASK_ON needs")
+    if len(things) != num_things:
+        raise ValueError(f"MODEL.ROI_HEADS.NUM_CLASSES is {num_things}, but {name} has {len(things)} classes of things")
+    if num_stuff is not None:
+        stuff = metadata.get("stuff_classes")
+        if stuff is None or len(stuff) != num_stuff:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_stuff}, but {name} has {len(stuff or ())} classes of stuff "
+                '("things" among them)'
+            )
+        if metadata.get("ignore_label", ignore_value) != ignore_value:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but {name} marks "
+                f"ignored pixels by {metadata.ignore_label}"
+            )
+    records = _records_with_files(name)
+    if needs_labels:
+        check_record_masks(records, name)
+        for record in records if num_stuff is not None else ():
+            if "sem_seg_file_name" not in record:
+                raise ValueError(f"{name}: {record['file_name']} has no label map of stuff (sem_seg_file_name)")
+
+
+def _records_with_files(name: str) -> list[dict]:
+    try:
+        records = DatasetCatalog.get(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{name} is read with {error.name}: pip install cityscapesscripts shapely") from error
+    if not records:
+        raise ValueError(f"{name} has no images")
+    for record in records:
+        for key in ("file_name", "sem_seg_file_name"):
+            if key in record and not os.path.isfile(record[key]):
+                raise FileNotFoundError(f"{name}: {record[key]} does not exist or is no file")
+    return records

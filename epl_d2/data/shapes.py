@@ -13,10 +13,7 @@ Shape shorthand in this module:
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 
 import cv2
@@ -24,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from .datasets.metadata import DATASETS
+from .generated import write_generated
 
 SAMPLES = 5  # odd, so that one sample lies on the pixel's center
 RIM = 2
@@ -53,16 +51,9 @@ def render_scene(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)
         label: uint8 [H, W], ids of `DATASETS["shapes"]` and the ignore label in the rim.
     """
     height, width = size
-    if min(size) < 32:
-        raise ValueError(f"size is {size}, expected at least 32 x 32 pixels")
+    _check_size(size)
     rng = np.random.default_rng(seed)
-    x, y = np.meshgrid(_centers(width), _centers(height))
-    owner = np.zeros(x.shape, dtype=np.uint8)
-    classes = [SKY]
-    for class_id, inside in _layout(rng, height, width):
-        owner[inside(x, y)] = len(classes)
-        classes.append(class_id)
-
+    owner, classes = _owners(rng, height, width, _centers(height), _centers(width))
     middle = SAMPLES // 2
     label = np.array(classes, dtype=np.uint8)[owner[middle::SAMPLES, middle::SAMPLES]]
     label[:RIM], label[-RIM:], label[:, :RIM], label[:, -RIM:] = (_IGNORE,) * 4
@@ -75,6 +66,19 @@ def render_scene(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)
     image *= 1 + 0.25 * _smooth_noise(rng, height, width, cell=48)[:, :, None]
     image += rng.normal(0, 9, image.shape)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), label
+
+
+def scene_objects(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)) -> tuple[np.ndarray, list[int]]:
+    """What is where in the scene that `render_scene` draws, the rim included.
+
+    Returns:
+        owner: uint8 [H, W], the front-most object at each pixel's center; 0 is the sky, 1 the ground.
+        classes: the class of every object.
+    """
+    height, width = size
+    _check_size(size)
+    rows, columns = (_centers(length)[SAMPLES // 2 :: SAMPLES] for length in size)
+    return _owners(np.random.default_rng(seed), height, width, rows, columns)
 
 
 def write_shapes(
@@ -97,49 +101,44 @@ def write_shapes(
         ValueError: `root` holds something else, or a set made with other settings.
     """
     manifest = {"version": _VERSION, "train": train, "val": val, "size": list(size), "seed": seed}
-    if _is_present(root, manifest):
-        return False
-    parent = os.path.dirname(os.path.abspath(root))
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=".shapes-", dir=parent)
-    try:
-        for split_index, (split, count) in enumerate((("train", train), ("val", val))):
+
+    def fill(folder: str) -> None:
+        for split, numbers in shape_seeds(train, val, seed).items():
             for kind in ("images", "labels"):
-                os.makedirs(os.path.join(partial, split, kind))
-            for number in range(count):
-                image, label = render_scene((seed, split_index, number), size)
-                Image.fromarray(image).save(os.path.join(partial, split, "images", f"{number:04d}.png"))
-                Image.fromarray(label).save(os.path.join(partial, split, "labels", f"{number:04d}.png"))
-        with open(os.path.join(partial, "manifest.json"), "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2)
-        os.chmod(partial, 0o755)
-        try:
-            os.rename(partial, root)
-        except OSError:  # another process was faster
-            if not _is_present(root, manifest):
-                raise
-            return False
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return True
+                os.makedirs(os.path.join(folder, split, kind))
+            for number, scene_seed in enumerate(numbers):
+                image, label = render_scene(scene_seed, size)
+                Image.fromarray(image).save(os.path.join(folder, split, "images", f"{number:04d}.png"))
+                Image.fromarray(label).save(os.path.join(folder, split, "labels", f"{number:04d}.png"))
+
+    return write_generated(root, manifest, fill)
 
 
-def _is_present(root: str, manifest: dict) -> bool:
-    if not os.path.isdir(root) or not os.listdir(root):
-        return False
-    path = os.path.join(root, "manifest.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{root} is not empty and has no readable manifest.json; remove it or choose another folder"
-        ) from None
-    if found != manifest:
-        raise ValueError(
-            f"{root} holds shapes made with {found}, wanted {manifest}; remove it or choose another folder"
-        )
-    return True
+def shape_seeds(train: int, val: int, seed: int) -> dict[str, list[tuple[int, int, int]]]:
+    """The seeds of the scenes of each split."""
+    counts = {"train": train, "val": val}
+    return {
+        split: [(seed, split_index, number) for number in range(count)]
+        for split_index, (split, count) in enumerate(counts.items())
+    }
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if min(size) < 32:
+        raise ValueError(f"size is {size}, expected at least 32 x 32 pixels")
+
+
+def _owners(
+    rng: np.random.Generator, height: int, width: int, rows: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, list[int]]:
+    """The front-most object at each of the points, and the objects' classes."""
+    x, y = np.meshgrid(columns, rows)
+    owner = np.zeros(x.shape, dtype=np.uint8)
+    classes = [SKY]
+    for class_id, inside in _layout(rng, height, width):
+        owner[inside(x, y)] = len(classes)
+        classes.append(class_id)
+    return owner, classes
 
 
 def _centers(length: int) -> np.ndarray:

@@ -15,11 +15,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.layers import get_norm
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.data.dataset_check import check_dataset_before_training, check_instance_dataset_before_training
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLSemanticSegmentor
 
+from .evaluators import instance_score_names
 from .setup import norm_keys
 
 __all__ = ["check_config", "check_datasets"]
@@ -56,8 +57,14 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
         raise ValueError(f"{key} is empty; it must name a data set")
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
-            check_dataset_before_training(
-                name, head.NUM_CLASSES, ignore_value=head.IGNORE_VALUE, needs_labels=needs_labels
+            if not cfg.MODEL.MASK_ON:
+                check_dataset_before_training(
+                    name, head.NUM_CLASSES, ignore_value=head.IGNORE_VALUE, needs_labels=needs_labels
+                )
+                continue
+            num_stuff = head.NUM_CLASSES if cfg.MODEL.META_ARCHITECTURE == "PanopticFPN" else None
+            check_instance_dataset_before_training(
+                name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
             )
 
 
@@ -96,6 +103,15 @@ _TRAINING = (
     ("TEST.EVAL_PERIOD", _is_count(0), "a number of iterations, or 0 for one evaluation at the end"),
     ("VIS_PERIOD", _is_count(0), "a number of iterations, or 0 for no pictures"),
 )
+_MASKS = (
+    ("MODEL.ROI_HEADS.NUM_CLASSES", _is_count(1), "a positive number of classes"),
+    ("INPUT.MASK_FORMAT", lambda value: value in ("polygon", "bitmask"), '"polygon" or "bitmask"'),
+    (
+        "TEST.BOUNDARY.DILATION_RATIO",
+        lambda value: _is_positive(value) and value <= 1,
+        "a part of the image's diagonal in (0, 1]",
+    ),
+)
 _SCALES = (
     ("TEST.AUG.SCALES", lambda value: value and all(_is_positive(v) for v in value), "one or more positive numbers"),
     ("TEST.AUG.BASE_SIZE", _is_count(0), "pixels, or 0 for the image's own size"),
@@ -113,6 +129,7 @@ _WINDOWS = (
 
 def _check_values(cfg: CfgNode, training: bool) -> None:
     rules = [*_ALWAYS, *(_TRAINING if training else ())]
+    rules += _MASKS if cfg.MODEL.MASK_ON else ()
     rules += _SCALES if cfg.TEST.AUG.ENABLED else ()
     rules += _WINDOWS if cfg.TEST.WINDOW.ENABLED else ()
     if training and cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute":
@@ -152,7 +169,9 @@ def _check_evaluation(cfg: CfgNode) -> set[str]:
     for dataset in cfg.DATASETS.TEST:
         classes = MetadataCatalog.get(dataset).get("stuff_classes") or [str(k) for k in range(head.NUM_CLASSES)]
         prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
-        names |= {f"{prefix}sem_seg/{score}" for score in flat_scores(statistics, classes, report_widths)}
+        names |= {prefix + name for name in (instance_score_names(cfg, dataset) if cfg.MODEL.MASK_ON else ())}
+        if not cfg.MODEL.MASK_ON or cfg.MODEL.META_ARCHITECTURE == "PanopticFPN":
+            names |= {f"{prefix}sem_seg/{score}" for score in flat_scores(statistics, classes, report_widths)}
     return names
 
 

@@ -1,29 +1,30 @@
-"""Detectron2's trainer for semantic segmentation with boundary evaluation, on CUDA, one CPU process or several."""
+"""Detectron2's trainer for segmentation with boundary evaluation, on CUDA, one CPU process or several."""
 
 from __future__ import annotations
 
 import logging
-import math
-import os
 import weakref
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from epl_d2.checkpoint.checkpointer import Checkpointer
-from epl_d2.data.build import build_sem_seg_test_loader, build_sem_seg_train_loader, start_at
-from epl_d2.data.class_pixels import class_pixels
-from epl_d2.evaluation import SemSegBoundaryEvaluator
-from epl_d2.evaluation.prior_shift import prior_shift
+from epl_d2.data.build import (
+    build_instance_test_loader,
+    build_instance_train_loader,
+    build_sem_seg_test_loader,
+    build_sem_seg_train_loader,
+    start_at,
+)
 from epl_d2.modeling import with_test_time_protocol
 
+from .evaluators import build_evaluator
 from .hooks import BestCheckpointer, LRScheduler, SeededSteps
 from .launch import has_lost_a_process
 from .setup import with_working_norms
@@ -113,7 +114,8 @@ class Trainer(DefaultTrainer):
         if metric and comm.is_main_process():
             # After the evaluation, before the writers, which come last.
             ret.insert(-1, BestCheckpointer(self.cfg.TEST.EVAL_PERIOD, self.checkpointer, metric))
-        if self.cfg.VIS_PERIOD > 0 and comm.is_main_process():
+        # Models of instances draw pictures of their own.
+        if self.cfg.VIS_PERIOD > 0 and not self.cfg.MODEL.MASK_ON and comm.is_main_process():
             from .training_pictures import TrainingPictures  # drawing is slow to import, and only needed here
 
             model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
@@ -168,11 +170,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        return build_sem_seg_train_loader(cfg)
+        return build_instance_train_loader(cfg) if cfg.MODEL.MASK_ON else build_sem_seg_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        return build_sem_seg_test_loader(cfg, dataset_name)
+        build = build_instance_test_loader if cfg.MODEL.MASK_ON else build_sem_seg_test_loader
+        return build(cfg, dataset_name)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators=None):
@@ -180,41 +183,6 @@ class Trainer(DefaultTrainer):
         return super().test(cfg, with_test_time_protocol(cfg, model), evaluators)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> SemSegBoundaryEvaluator:
-        """The evaluator of a data set; it writes no files where OUTPUT_DIR is empty.
-
-        Raises:
-            ValueError: TEST.PRIOR_SHIFT is no finite number, or a class never occurs in DATASETS.TRAIN.
-        """
-        folder = "inference" if len(cfg.DATASETS.TEST) == 1 else os.path.join("inference", dataset_name)
-        return SemSegBoundaryEvaluator(
-            dataset_name,
-            output_dir=os.path.join(cfg.OUTPUT_DIR, folder) if cfg.OUTPUT_DIR else None,
-            num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            widths=cfg.TEST.BOUNDARY.WIDTHS,
-            report_widths=cfg.TEST.BOUNDARY.REPORT_WIDTHS,
-            ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,
-            trimap=cfg.TEST.BOUNDARY.TRIMAP,
-            ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,
-            save_predictions=cfg.TEST.SAVE_PREDICTIONS,
-            save_image_counts=cfg.TEST.SAVE_IMAGE_COUNTS,
-            class_offsets=_class_offsets(cfg, dataset_name),
-            probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,
-        )
-
-
-def _class_offsets(cfg: CfgNode, dataset_name: str) -> np.ndarray | None:
-    """What TEST.PRIOR_SHIFT takes from the logits of each class."""
-    tau = cfg.TEST.PRIOR_SHIFT
-    if not math.isfinite(tau):
-        raise ValueError(f"TEST.PRIOR_SHIFT is {tau}, expected a finite number")
-    if tau == 0:
-        return None
-    head, trained_on = cfg.MODEL.SEM_SEG_HEAD, tuple(cfg.DATASETS.TRAIN)
-    pixels = class_pixels(trained_on, head.NUM_CLASSES, head.IGNORE_VALUE)
-    names = MetadataCatalog.get(dataset_name).get("stuff_classes") or [str(index) for index in range(head.NUM_CLASSES)]
-    try:
-        return prior_shift(pixels, tau, names)
-    except ValueError as error:
-        raise ValueError(f"TEST.PRIOR_SHIFT {tau}, DATASETS.TRAIN {list(trained_on)}: {error}") from error
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """See `epl_d2.engine.evaluators.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name)

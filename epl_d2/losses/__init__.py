@@ -4,7 +4,10 @@ Every loss is a function and a module.
 """
 
 from .compared.active_boundary import active_boundary_loss
+from .compared.band_cross_entropy import band_cross_entropy
 from .compared.boundary import boundary_loss
+from .compared.boundary_f import boundary_f_loss
+from .compared.class_weighted import class_weighted_cross_entropy
 from .compared.generalized_dice import generalized_dice_loss
 from .compared.lovasz import lovasz_softmax_loss
 from .criteria.gscnn import image_weighted_cross_entropy
@@ -14,7 +17,10 @@ from .epl import EPLLoss
 from .line import line_loss
 from .modules import (
     ActiveBoundaryLoss,
+    BandCrossEntropy,
+    BoundaryFLoss,
     BoundaryLoss,
+    ClassWeightedCrossEntropy,
     GeneralizedDiceLoss,
     ImageWeightedCrossEntropy,
     LabelRelaxationLoss,
@@ -28,7 +34,10 @@ from .potential import potential_field
 
 __all__ = [
     "ActiveBoundaryLoss",
+    "BandCrossEntropy",
+    "BoundaryFLoss",
     "BoundaryLoss",
+    "ClassWeightedCrossEntropy",
     "EPLLoss",
     "GeneralizedDiceLoss",
     "ImageWeightedCrossEntropy",
@@ -38,7 +47,10 @@ __all__ = [
     "OHEMCrossEntropy",
     "PointLoss",
     "active_boundary_loss",
+    "band_cross_entropy",
+    "boundary_f_loss",
     "boundary_loss",
+    "class_weighted_cross_entropy",
     "generalized_dice_loss",
     "image_weighted_cross_entropy",
     "label_relaxation_loss",

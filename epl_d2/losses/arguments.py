@@ -43,18 +43,29 @@ def check_integer(name: str, value: object, minimum: int | None = None) -> None:
         raise ValueError(f"{name} must be an integer{bound}, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_weight(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
-def check_field(name: str, value: object) -> None:
-    """Raise ValueError unless ``value`` is a real floating-point tensor of shape ``[N, K, H, W]`` with K > 0."""
+def check_tensor(name: str, value: object, floating: bool = False) -> None:
+    """Raise ValueError unless ``value`` is a tensor of real numbers, floating-point ones if wanted."""
     if not isinstance(value, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    if value.is_complex() or (floating and not value.is_floating_point()):
+        raise ValueError(f"{name} must be a {'floating-point' if floating else 'real'} tensor, got {value.dtype}")
+
+
+def check_field(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a real floating-point tensor of shape ``[N, K, H, W]`` with K > 0."""
+    check_tensor(name, value, floating=True)
     if value.ndim != 4:
         raise ValueError(f"{name} must have the shape [N, K, H, W], got {list(value.shape)}")
     if value.shape[1] == 0:
@@ -71,6 +82,31 @@ def check_labels(labels: object) -> None:
         raise ValueError(f"labels must have the shape [N, H, W], got {list(labels.shape)}")
 
 
+def check_ignore_value(value: object) -> None:
+    """Raise ValueError unless ``value`` is an integer."""
+    if value is None:
+        raise ValueError(
+            "ignore_value must be an integer, got None: any that no label has, such as -100, ignores nothing"
+        )
+    check_integer("ignore_value", value)
+
+
+def check_sizes(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless logits ``[N, K, H, W]`` and labels ``[N, H, W]`` have one size and one device."""
+    n, k, h, w = logits.shape
+    if labels.shape != (n, h, w):
+        hint = ""
+        if labels.shape[0] == n and labels.shape[1] > h and labels.shape[2] > w:
+            hint = (
+                f": logits at a stride are resized by F.interpolate(logits, {list(labels.shape[1:])}, mode='bilinear') "
+                f"or EPLLoss(resize_logits=True); EPLLoss(stride={max(2, labels.shape[1] // h)}) takes them as they are"
+            )
+        wanted, found = f"{[n, h, w]} to fit logits of shape {[n, k, h, w]}", f"{list(labels.shape)}"
+        raise ValueError(f"labels must have the shape {wanted}, got {found}{hint}")
+    if labels.device != logits.device:
+        raise ValueError(f"labels must be on the device of logits ({logits.device}), got {labels.device}")
+
+
 def check_inputs(logits: object, labels: object, ignore_value: object) -> Tensor:
     """The labels as int64, or a ValueError unless logits ``[N, K, H, W]`` and labels ``[N, H, W]`` fit each other.
 
@@ -81,14 +117,9 @@ def check_inputs(logits: object, labels: object, ignore_value: object) -> Tensor
     """
     check_field("logits", logits)
     check_labels(labels)
-    check_integer("ignore_value", ignore_value)
-    n, k, h, w = logits.shape
-    if labels.shape != (n, h, w):
-        raise ValueError(
-            f"labels must have the shape {[n, h, w]} to fit logits of shape {[n, k, h, w]}, got {list(labels.shape)}"
-        )
-    if labels.device != logits.device:
-        raise ValueError(f"labels must be on the device of logits ({logits.device}), got {labels.device}")
+    check_ignore_value(ignore_value)
+    check_sizes(logits, labels)
+    k = logits.shape[1]
     wide = labels.long()
     wrong = ((wide < 0) | (wide >= k)) & (wide != ignore_value)
     if labels.dtype == torch.uint64:

@@ -14,3 +14,4 @@ MU = 2
 FORMULATION = "contour"
 IGNORE_VALUE = 255
 IGNORE_MODE = "nearest"
+MODE = "multiclass"

@@ -10,14 +10,15 @@ from . import defaults
 from .arguments import (
     IGNORE_MODES,
     check_choice,
-    check_field,
+    check_flag,
+    check_ignore_value,
     check_integer,
     check_kernel_size,
-    check_labels,
     check_weight,
 )
 from .eager import not_compiled
 from .line import LineTerm
+from .modes import MODES, as_rows
 from .point import PointTerm
 from .schedule import ramp
 from .terms import evaluate_terms
@@ -31,10 +32,12 @@ class EPLLoss(nn.Module):
     Args:
         point_weight, line_weight: at least 0. A loss with weight 0 is not computed.
         point_kernel_size, line_kernel_size: odd, positive, in pixels of the labels.
-        splitter, convolution, norm, mu, formulation, ignore_value, ignore_mode: see `point_loss` and `line_loss`.
+        splitter, convolution, norm, mu, formulation, ignore_value, ignore_mode, mode: see `point_loss` and `line_loss`.
         stride: evaluate EPL on logits of 1/stride of the label size (rounded up). Logits of another size are resized
             bilinearly; a cell of stride x stride labels is represented by the one in its middle; kernel sizes are
             divided by the stride, to the nearest odd number of at least 3.
+        resize_logits: resize logits that are smaller than the labels to their size, bilinearly with
+            ``align_corners=False``; else they are an error. A stride above 1 takes logits of any size.
         start_iter: first iteration at which EPL counts.
         ramp_iters: iterations over which the weights then grow linearly to their full values.
 
@@ -64,7 +67,9 @@ class EPLLoss(nn.Module):
         formulation: str = defaults.FORMULATION,
         ignore_value: int = defaults.IGNORE_VALUE,
         ignore_mode: str = defaults.IGNORE_MODE,
+        mode: str = defaults.MODE,
         stride: int = 1,
+        resize_logits: bool = False,
         start_iter: int = 0,
         ramp_iters: int = 0,
     ) -> None:
@@ -73,9 +78,11 @@ class EPLLoss(nn.Module):
         check_weight("line_weight", line_weight)
         check_kernel_size("point_kernel_size", point_kernel_size)
         check_kernel_size("line_kernel_size", line_kernel_size)
-        check_integer("ignore_value", ignore_value)
+        check_ignore_value(ignore_value)
         check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
+        check_choice("mode", mode, MODES)
         check_integer("stride", stride, minimum=1)
+        check_flag("resize_logits", resize_logits)
         check_integer("start_iter", start_iter, minimum=0)
         check_integer("ramp_iters", ramp_iters, minimum=0)
         self.point_weight = point_weight
@@ -84,22 +91,31 @@ class EPLLoss(nn.Module):
         self.line = LineTerm(scaled_kernel_size(line_kernel_size, stride), splitter, convolution, mu, formulation)
         self.ignore_value = ignore_value
         self.ignore_mode = ignore_mode
+        self.mode = mode
         self.stride = stride
+        self.resize_logits = resize_logits
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
 
     @not_compiled
-    def forward(self, logits: Tensor, labels: Tensor, iteration: int | None = None) -> dict[str, Tensor]:
+    def forward(self, logits: Tensor, labels: Tensor, iteration: float | None = None) -> dict[str, Tensor]:
         """The weighted losses.
 
         Args:
-            logits: ``[N, K, H, W]``; with a stride above 1 of any size, else of the size of the labels.
-            labels: ``[N, H, W]``, integers.
-            iteration: where training stands; None stands for the end of the schedule.
+            logits: as `point_loss` takes them; with a stride above 1 of any size, else of the size of the labels unless
+                ``resize_logits``.
+            labels: as `point_loss` takes them.
+            iteration: where training stands, needed where there is a schedule: the module does not count its calls,
+                whose number is wrong after a restart, with several calls a step and with accumulated gradients.
+                Infinity stands for the end of the schedule.
 
         Returns:
             ``{"loss_epl_point": scalar, "loss_epl_line": scalar}``. What does not count now is an exact 0 that is
             connected to the logits.
+
+        Raises:
+            ValueError: logits or labels are not what the mode takes, their sizes do not fit, or the module has a
+                schedule and no iteration is given.
         """
         scale = self.schedule(iteration)
         zero = logits.flatten()[:0].sum(dtype=torch.promote_types(logits.dtype, torch.float32))
@@ -109,15 +125,17 @@ class EPLLoss(nn.Module):
         counting = [name for name, weight in weights.items() if weight > 0]
         if not counting:
             return losses
-        if self.stride > 1:
+        logits, labels = as_rows(logits, labels, self.mode)
+        if self.stride > 1 or self.resize_logits:
             if logits.numel() == 0:
                 return losses
-            logits, labels = self.at_stride(logits, labels)
-        values = evaluate_terms(logits, labels, [terms[name] for name in counting], self.ignore_value, self.ignore_mode)
+            logits, labels = self.at_stride(logits, labels) if self.stride > 1 else (upsample(logits, labels), labels)
+        settings = self.ignore_value, self.ignore_mode, self.mode != "multiclass"
+        values = evaluate_terms(logits, labels, [terms[name] for name in counting], *settings)
         losses.update({name: weights[name] * value for name, value in zip(counting, values, strict=True)})
         return losses
 
-    def schedule(self, iteration: int | None) -> float:
+    def schedule(self, iteration: float | None) -> float:
         """The share of the weights that counts at an iteration, from 0 to 1."""
         return ramp(iteration, self.start_iter, self.ramp_iters)
 
@@ -125,9 +143,8 @@ class EPLLoss(nn.Module):
         """Logits ``[N, K, h, w]`` and labels ``[N, h, w]`` on the grid of 1/stride of the labels' size, rounded up.
 
         Logits of the labels' size are interpolated between valid pixels alone, so that ignored ones change nothing.
+        Both are what `modes.as_rows` gives.
         """
-        check_field("logits", logits)
-        check_labels(labels)
         full = labels.shape[-2:]
         size = tuple(math.ceil(length / self.stride) for length in full)
         # The middle of each cell: where bilinear interpolation of the logits puts its sample, to half a pixel.
@@ -146,6 +163,23 @@ class EPLLoss(nn.Module):
         """The settings, for ``print(model)``."""
         shown = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def upsample(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits ``[N, K, h, w]`` at the size of labels ``[N, H, W]``, if they are smaller and of the same proportions.
+
+    Raises:
+        ValueError: the proportions differ by more than the rounding of a stride.
+    """
+    (h, w), (height, width) = logits.shape[-2:], labels.shape[-2:]
+    if (h, w) == (height, width) or h > height or w > width:
+        return logits  # too large ones are refused with all other wrong sizes
+    if abs(h * width - w * height) > max(height, width):
+        raise ValueError(
+            f"logits of {h} x {w} cannot be resized to labels of {height} x {width}: they have other proportions, so "
+            "they do not show the same part of the picture"
+        )
+    return resize(logits, (height, width), None)
 
 
 def resize(logits: Tensor, size: tuple[int, int], valid: Tensor | None) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -24,11 +23,18 @@ def fields(logits: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     position, seen = (target.position >= 0).unsqueeze(1), (target.seen >= 0).unsqueeze(1)
-    y = F.one_hot(target.seen.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype) * seen
-    p = torch.where(position, logits, 0).softmax(dim=1)
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+    y = (target.seen.unsqueeze(1) == classes).to(logits.dtype)
+    p = probabilities(torch.where(position, logits, 0), target)
     if target.fill is not None:
         p = target.fill.gather(p)
     return y, torch.where(seen, p, 0), position
+
+
+def probabilities(logits: Tensor, target: Target) -> Tensor:
+    """Of each class or, for a field, of its inside, ``[N, K, H, W]``, in float32 or float64."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype).sigmoid() if target.sigmoid else logits.softmax(dim=1, dtype=dtype)
 
 
 def point_sums(residual: Tensor, position: Tensor, norm: str) -> tuple[Tensor, Tensor]:

@@ -41,17 +41,18 @@ def line_loss(
     formulation: str = defaults.FORMULATION,
     ignore_value: int = defaults.IGNORE_VALUE,
     ignore_mode: str = defaults.IGNORE_MODE,
+    mode: str = defaults.MODE,
     reduction: str = "mean",
 ) -> Tensor:
     """Distance between the equipotential lines around the contours of labels and prediction (eq. 4, Algorithm 1).
 
     The lines of the target are the pixels with energy 1..r (r = kernel_size // 2), those of the prediction the same
     number of pixels at the same ranks of energy, in each (image, class) row and direction. The choice of pixels is a
-    constant for the gradient. ``docs/losses.md`` gives both formulations in full.
+    constant for the gradient. ``docs/losses.md`` gives both formulations in full. In the sigmoid modes each field is a
+    row: "contour" counts instances, directions and lines alike.
 
     Args:
-        logits: ``[N, K, H, W]``, any floating-point type. Computed in float32 (float64 for float64), autocast off.
-        labels: ``[N, H, W]``, any integer type, values 0..K-1 or ``ignore_value``.
+        logits, labels, mode: see `point_loss`.
         kernel_size: odd, positive; there are kernel_size // 2 lines.
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
@@ -80,4 +81,4 @@ def line_loss(
     term = LineTerm(kernel_size, splitter, convolution, mu, formulation)
     if reduction == "none" and formulation == "official":
         raise ValueError("reduction must be 'mean' for the formulation 'official', which pools the batch, got 'none'")
-    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)
+    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)

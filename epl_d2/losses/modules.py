@@ -9,7 +9,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .compared.active_boundary import active_boundary_loss, check_active_boundary_arguments
+from .compared.band_cross_entropy import band_cross_entropy, check_band_arguments
 from .compared.boundary import boundary_loss
+from .compared.boundary_f import boundary_f_loss, check_boundary_f_arguments
+from .compared.class_weighted import check_class_weights, class_weighted_cross_entropy
 from .compared.generalized_dice import generalized_dice_loss
 from .compared.lovasz import lovasz_softmax_loss
 from .criteria.gscnn import image_weighted_cross_entropy
@@ -96,6 +99,27 @@ class ActiveBoundaryLoss(FunctionLoss):
 
     function = staticmethod(active_boundary_loss)
     check = staticmethod(check_active_boundary_arguments)
+
+
+class BandCrossEntropy(FunctionLoss):
+    """`band_cross_entropy` as a module; it is called with logits, labels and distances to the contour."""
+
+    function = staticmethod(band_cross_entropy)
+    check = staticmethod(check_band_arguments)
+
+
+class BoundaryFLoss(FunctionLoss):
+    """`boundary_f_loss` as a module."""
+
+    function = staticmethod(boundary_f_loss)
+    check = staticmethod(check_boundary_f_arguments)
+
+
+class ClassWeightedCrossEntropy(FunctionLoss):
+    """`class_weighted_cross_entropy` as a module."""
+
+    function = staticmethod(class_weighted_cross_entropy)
+    check = staticmethod(check_class_weights)
 
 
 class LovaszSoftmaxLoss(FunctionLoss):

@@ -38,15 +38,19 @@ def point_loss(
     norm: str = defaults.NORM,
     ignore_value: int = defaults.IGNORE_VALUE,
     ignore_mode: str = defaults.IGNORE_MODE,
+    mode: str = defaults.MODE,
     reduction: str = "mean",
 ) -> Tensor:
     """Mean over directions, classes and pixels of |E(y) - E(p)|^q with replicate padding (eq. 3).
 
-    y are the one-hot labels, p = softmax(logits), E the potential energies (`potential_field`).
+    y are the one-hot labels, p = softmax(logits), E the potential energies (`potential_field`). In the sigmoid modes y
+    are the targets themselves, p = sigmoid(logits), and each field counts as a class does.
 
     Args:
-        logits: ``[N, K, H, W]``, any floating-point type. Computed in float32 (float64 for float64), autocast off.
-        labels: ``[N, H, W]``, any integer type, values 0..K-1 or ``ignore_value``.
+        logits: ``[N, K, H, W]`` (binary: ``[N, H, W]`` or ``[N, 1, H, W]``), any floating-point type. Computed in
+            float32 (float64 for float64), autocast off.
+        labels: ``[N, H, W]``, any integer type, values 0..K-1 or ``ignore_value``. Binary: ``[N, H, W]`` or
+            ``[N, 1, H, W]``, multilabel: ``[N, K, H, W]``, of any type, values exactly 0, 1 or ``ignore_value``.
         kernel_size: odd, positive; a ray has kernel_size // 2 + 1 pixels.
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
@@ -54,8 +58,10 @@ def point_loss(
         ignore_value: the label of ignored pixels, any integer.
         ignore_mode: what a ray sees at an ignored pixel: the nearest valid pixel ("nearest"), nothing ("exclude"; both
             leave ignored pixels out of the mean, and their own logits change nothing), or class 0, which they then
-            count as ("background", the authors' habit).
-        reduction: "mean", or "none" for the loss of each image.
+            count as ("background", the authors' habit; in the sigmoid modes: 0).
+        mode: "multiclass", a softmax over classes; "binary", a sigmoid for each instance; "multilabel", one for each of
+            K classes.
+        reduction: "mean", or "none" for the loss of each image (binary: of each instance).
 
     Returns:
         Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if no pixel takes part. Differentiable
@@ -72,4 +78,4 @@ def point_loss(
         0.9375
     """
     term = PointTerm(kernel_size, splitter, convolution, norm)
-    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, reduction)
+    return evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)

@@ -7,6 +7,7 @@ against these. They can be differentiated as often as wanted.
 from torch import Tensor
 
 from .formulas import fields, line_sums, point_sums
+from .modes import as_rows, mask_target
 from .potential import potential_field
 from .target import make_target
 
@@ -20,10 +21,10 @@ def point_loss(
     norm: str,
     ignore_value: int,
     ignore_mode: str = "exclude",
+    mode: str = "multiclass",
 ) -> Tensor:
     """Mean over directions, classes and valid pixels of |E(y) - E(p)|^q (eq. 3). Arguments are not checked."""
-    target = make_target(labels.long(), ignore_value, ignore_mode, kernel_size // 2)
-    y, p, position = fields(logits, target)
+    y, p, position = _fields(logits, labels, kernel_size // 2, ignore_value, ignore_mode, mode)
     residual = potential_field(y - p, kernel_size, splitter, "replicate", convolution)
     total, terms = point_sums(residual, position, norm)
     return (total / terms.clamp(min=1)).to(p.dtype)
@@ -39,12 +40,23 @@ def line_loss(
     formulation: str,
     ignore_value: int,
     ignore_mode: str = "exclude",
+    mode: str = "multiclass",
 ) -> Tensor:
     """Equipotential line loss (eq. 4, Algorithm 1). Arguments are not checked."""
     radius = kernel_size // 2
-    y, p, position = fields(logits, make_target(labels.long(), ignore_value, ignore_mode, radius))
+    y, p, position = _fields(logits, labels, radius, ignore_value, ignore_mode, mode)
     padding = "zero" if formulation == "official" else "replicate"
     energy_y = potential_field(y, kernel_size, splitter, padding, convolution)
     energy_p = potential_field(p, kernel_size, splitter, padding, convolution)
     total, terms = line_sums(energy_y, energy_p, position, radius, mu, formulation)
     return (total / terms.clamp(min=1)).to(p.dtype)
+
+
+def _fields(
+    logits: Tensor, labels: Tensor, reach: int, ignore_value: int, ignore_mode: str, mode: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`formulas.fields` of what a mode takes."""
+    if mode == "multiclass":
+        return fields(logits, make_target(labels.long(), ignore_value, ignore_mode, reach))
+    logits, masks = as_rows(logits, labels, mode)
+    return fields(logits, mask_target(logits, masks, ignore_value, ignore_mode, reach))

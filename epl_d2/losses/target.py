@@ -61,32 +61,35 @@ class Target:
     """The labels as the losses take them.
 
     Attributes:
-        seen: class that a ray finds at a pixel, -1 for none, ``[N, H, W]``, int64.
+        seen: class that a ray finds at a pixel, -1 for none, ``[N, H, W]``, integers.
         position: the same, but -1 wherever a pixel is no position: it is in no mean, no rank and no count.
         fill: where the logits of another pixel are seen; None: nowhere.
+        sigmoid: the logits have one class, 0, and go through a sigmoid; a pixel outside of it has the class 1.
     """
 
     seen: Tensor
     position: Tensor
     fill: Fill | None = None
+    sigmoid: bool = False
 
 
-def make_target(labels: Tensor, ignore_value: int, ignore_mode: str, reach: int) -> Target:
+def make_target(labels: Tensor, ignore_value: int, ignore_mode: str, reach: int, background: int = 0) -> Target:
     """The target of checked labels.
 
     Args:
-        labels: ``[N, H, W]``, int64, classes or ``ignore_value``.
+        labels: ``[N, H, W]``, integers of a type that holds ``ignore_value`` and -1: classes or ``ignore_value``.
         ignore_value: the label of ignored pixels.
         ignore_mode: "nearest": a ray sees, at an ignored pixel, label and logits of the nearest valid one (by
             Euclidean distance, then the upper one, then the left one), as it sees the nearest pixel of the image
             beyond its edge. "exclude": it sees nothing there, 0 for every class. In both ignored pixels are no
-            positions. "background": they are pixels of class 0 like any other, as in the authors' code.
+            positions. "background": they are pixels of the background like any other, as in the authors' code.
         reach: how far a ray reaches along an axis, in pixels. What lies further than it from all valid pixels is seen
             by no ray and left unfilled: so nothing can be invented deep inside an unlabeled area.
+        background: the class of the background.
     """
     ignored = labels == ignore_value
     if ignore_mode == "background":
-        filled = labels.masked_fill(ignored, 0)
+        filled = labels.masked_fill(ignored, background)
         return Target(filled, filled)
     position = labels.masked_fill(ignored, -1)
     if ignore_mode == "exclude" or labels.numel() == 0:

@@ -17,11 +17,10 @@ from .arguments import (
     REDUCTIONS,
     SPLITTERS,
     check_choice,
-    check_field,
     check_inputs,
     check_kernel_size,
-    check_labels,
 )
+from .modes import MODES, as_rows, mask_target
 from .target import make_target
 
 
@@ -50,7 +49,12 @@ class Term:
 
 
 def evaluate_terms(
-    logits: Tensor, labels: Tensor, terms: Sequence[Term], ignore_value: int, ignore_mode: str
+    logits: Tensor,
+    labels: Tensor,
+    terms: Sequence[Term],
+    ignore_value: int,
+    ignore_mode: str,
+    sigmoid: bool = False,
 ) -> list[Tensor]:
     """The value of each term, a scalar that is differentiable once by the logits.
 
@@ -59,27 +63,31 @@ def evaluate_terms(
         labels: ``[N, H, W]``.
         terms: the losses with their settings.
         ignore_value, ignore_mode: see `point_loss`.
+        sigmoid: whether logits ``[R, 1, H, W]`` and targets ``[R, H, W]`` are given (`modes.as_rows`).
 
     Raises:
         ValueError: labels or ``ignore_value`` do not fit the logits.
     """
     check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
-    labels = check_inputs(logits, labels, ignore_value)
     reach = max(term.radius for term in terms)
-    return kernels.evaluate(logits, make_target(labels, ignore_value, ignore_mode, reach), terms)
+    if sigmoid:
+        target = mask_target(logits, labels, ignore_value, ignore_mode, reach)
+    else:
+        target = make_target(check_inputs(logits, labels, ignore_value), ignore_value, ignore_mode, reach)
+    return kernels.evaluate(logits, target, terms)
 
 
 def evaluate_term(
-    term: Term, logits: Tensor, labels: Tensor, ignore_value: int, ignore_mode: str, reduction: str
+    term: Term, logits: Tensor, labels: Tensor, ignore_value: int, ignore_mode: str, mode: str, reduction: str
 ) -> Tensor:
     """The value of a term for the batch, a scalar ("mean"), or for each image alone, ``[N]`` ("none")."""
     check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("mode", mode, MODES)
+    rows = as_rows(logits, labels, mode)
     if reduction == "mean":
-        return evaluate_terms(logits, labels, [term], ignore_value, ignore_mode)[0]
-    check_field("logits", logits)
-    check_labels(labels)
+        return evaluate_terms(*rows, [term], ignore_value, ignore_mode, mode != "multiclass")[0]
     values = [
-        evaluate_terms(logits[i : i + 1], labels[i : i + 1], [term], ignore_value, ignore_mode)[0]
+        evaluate_term(term, logits[i : i + 1], labels[i : i + 1], ignore_value, ignore_mode, mode, "mean")
         for i in range(len(logits))
     ]
     return torch.stack(values) if values else logits.flatten().float()

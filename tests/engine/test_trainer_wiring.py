@@ -13,7 +13,7 @@ from detectron2.engine import hooks
 from torch import nn
 
 from epl_d2 import get_cfg
-from epl_d2.engine import Trainer, trainer
+from epl_d2.engine import Trainer, evaluators, trainer
 from epl_d2.engine.training_pictures import TrainingPictures
 from epl_d2.engine.writers import WandbWriter
 
@@ -90,7 +90,7 @@ def test_the_evaluator_knows_whether_it_gets_probabilities(key):
 
 def test_the_evaluator_gets_the_priors_of_the_training_set(monkeypatch):
     asked = []
-    monkeypatch.setattr(trainer, "class_pixels", lambda *arguments: asked.append(arguments) or np.array([100, 300]))
+    monkeypatch.setattr(evaluators, "class_pixels", lambda *arguments: asked.append(arguments) or np.array([100, 300]))
     built = Trainer.build_evaluator(configured(**{"TEST.PRIOR_SHIFT": 0.5}), DATASET)
     assert asked == [((DATASET,), 2, 254)]
     np.testing.assert_allclose(np.ravel(built._class_offsets), [0.5 * np.log(0.25), 0.5 * np.log(0.75)], rtol=1e-6)

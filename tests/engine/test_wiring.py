@@ -18,7 +18,7 @@ from torch import nn
 from epl_d2 import get_cfg
 from epl_d2.data.build import build_sem_seg_train_loader
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
-from epl_d2.engine import Trainer, trainer
+from epl_d2.engine import Trainer, evaluators, trainer
 from epl_d2.engine.writers import WandbWriter
 from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
 from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses
@@ -130,11 +130,20 @@ def mapper(cfg):
 
 
 WITH_ALL_STEPS = ["INPUT.AUGMENTATIONS", ["scale", "rotate", "blur", "flip", "crop", "color_jitter"]]
+WEIGHTED = "CLASS_WEIGHTED_CROSS_ENTROPY"
 EVERY_EXTRA_LOSS = [
     part
-    for name in ("GENERALIZED_DICE", "BOUNDARY", "ACTIVE_BOUNDARY", "LOVASZ")
+    for name in (
+        "GENERALIZED_DICE",
+        "BOUNDARY",
+        "ACTIVE_BOUNDARY",
+        "LOVASZ",
+        "BOUNDARY_F",
+        "BAND_CROSS_ENTROPY",
+        WEIGHTED,
+    )
     for part in (f"MODEL.EXTRA_LOSSES.{name}.WEIGHT", 1.0)
-]
+] + [f"MODEL.EXTRA_LOSSES.{WEIGHTED}.CLASS_WEIGHTS", [1.0] * 54]
 PROTOCOL = ["TEST.AUG.ENABLED", True, "TEST.WINDOW.ENABLED", True]
 # Prefix of keys -> what is built from them, and the options that switch it on. The longest prefix counts.
 BUILDERS = {
@@ -198,6 +207,18 @@ OTHER = {
     "MODEL.EXTRA_LOSSES.LOVASZ.START_ITER": 24,
     "MODEL.EXTRA_LOSSES.LOVASZ.RAMP_ITERS": 244,
     "MODEL.EXTRA_LOSSES.LOVASZ.PER_IMAGE": True,
+    "MODEL.EXTRA_LOSSES.BOUNDARY_F.WEIGHT": 0.25,
+    "MODEL.EXTRA_LOSSES.BOUNDARY_F.START_ITER": 25,
+    "MODEL.EXTRA_LOSSES.BOUNDARY_F.RAMP_ITERS": 255,
+    "MODEL.EXTRA_LOSSES.BOUNDARY_F.TOLERANCE": 2,
+    "MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.WEIGHT": 0.26,
+    "MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.START_ITER": 26,
+    "MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.RAMP_ITERS": 266,
+    "MODEL.EXTRA_LOSSES.BAND_CROSS_ENTROPY.WIDTH": 4.0,
+    "MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.WEIGHT": 0.27,
+    "MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.START_ITER": 27,
+    "MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.RAMP_ITERS": 277,
+    "MODEL.EXTRA_LOSSES.CLASS_WEIGHTED_CROSS_ENTROPY.CLASS_WEIGHTS": [1.5] * 54,
     "MODEL.SEM_SEG_HEAD.OHEM.THRESHOLD": 0.6,
     "MODEL.SEM_SEG_HEAD.OHEM.MIN_KEPT": 5000,
     "MODEL.SEM_SEG_HEAD.OHEM.FACTOR": 2,
@@ -313,7 +334,7 @@ def surroundings(tmp_path, monkeypatch):
     wandb = ModuleType("wandb")
     wandb.init = lambda **arguments: SimpleNamespace(**arguments)
     monkeypatch.setitem(__import__("sys").modules, "wandb", wandb)
-    monkeypatch.setattr(trainer, "class_pixels", lambda names, num_classes, ignore_value: np.full(num_classes, 100))
+    monkeypatch.setattr(evaluators, "class_pixels", lambda names, num_classes, ignore_value: np.full(num_classes, 100))
     monkeypatch.chdir(tmp_path)
     yield
     DatasetCatalog.remove(DATASET)

@@ -67,18 +67,29 @@ def fields(logits: np.ndarray, labels: np.ndarray, ignore_mode: str) -> tuple[np
     return y, p, labels != 255
 
 
-def brute_point(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    power: int,
-    ignore_mode: str,
-) -> float:
-    y, p, valid = fields(logits, labels, ignore_mode)
+def mask_fields(logits: np.ndarray, targets: np.ndarray, ignore_mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for masks ``[R, H, W]``, each of which is a field of its own."""
+    if ignore_mode == "background":
+        targets = np.where(targets == 255, 0, targets)
+    y, p = np.zeros(logits.shape), np.zeros(logits.shape)
+    for i, a, b in np.ndindex(logits.shape):
+        at = (a, b)
+        if targets[i][at] == 255:
+            if ignore_mode == "exclude":
+                continue
+            at = shown_pixel(targets[i] != 255, a, b)
+        y[i, a, b] = targets[i][at]
+        p[i, a, b] = 1 / (1 + math.exp(-logits[i][at]))
+    return y[:, None], p[:, None], targets != 255
+
+
+Fields = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def brute_point(found: Fields, kernel_size: int, splitter: str, convolution: str, power: int) -> float:
+    y, p, valid = found
     total, terms = 0.0, 0
-    for i, k in itertools.product(range(logits.shape[0]), range(logits.shape[1])):
+    for i, k in itertools.product(range(y.shape[0]), range(y.shape[1])):
         of_y = energies(y[i, k], kernel_size, splitter, convolution, "replicate")
         of_p = energies(p[i, k], kernel_size, splitter, convolution, "replicate")
         for a, b in zip(of_y, of_p, strict=True):
@@ -97,22 +108,13 @@ def line_regions(e_y: np.ndarray, e_p: np.ndarray, valid: np.ndarray, r: int) ->
     return target, set(ranked[below : below + len(target)])
 
 
-def brute_line(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    kernel_size: int,
-    splitter: str,
-    convolution: str,
-    mu: int,
-    formulation: str,
-    ignore_mode: str,
-) -> float:
-    y, p, valid = fields(logits, labels, ignore_mode)
+def brute_line(found: Fields, kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str) -> float:
+    y, p, valid = found
     r = kernel_size // 2
     padding = "zero" if formulation == "official" else "replicate"
     directions = 1 if convolution == "standard" else len(STEPS[splitter])
     rows: list[list] = [[] for _ in range(directions)]
-    for i, k in itertools.product(range(logits.shape[0]), range(logits.shape[1])):
+    for i, k in itertools.product(range(y.shape[0]), range(y.shape[1])):
         of_y = energies(y[i, k], kernel_size, splitter, convolution, padding)
         of_p = energies(p[i, k], kernel_size, splitter, convolution, padding)
         for s in range(directions):
@@ -183,7 +185,8 @@ def test_point(small: tuple, power: int, splitter: str, convolution: str, kernel
         norm=f"l{power}",
         ignore_mode=ignore_mode,
     )
-    expected = brute_point(logits.numpy(), labels.numpy(), kernel_size, splitter, convolution, power, ignore_mode)
+    found = fields(logits.numpy(), labels.numpy(), ignore_mode)
+    expected = brute_point(found, kernel_size, splitter, convolution, power)
     assert value.item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -205,6 +208,34 @@ def test_line(
         formulation=formulation,
         ignore_mode=ignore_mode,
     )
-    settings = (kernel_size, splitter, convolution, mu, formulation, ignore_mode)
-    expected = brute_line(logits.numpy(), labels.numpy(), *settings)
+    found = fields(logits.numpy(), labels.numpy(), ignore_mode)
+    expected = brute_line(found, kernel_size, splitter, convolution, mu, formulation)
     assert value.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel"])
+@pytest.mark.parametrize("ignore_mode", ["nearest", "exclude", "background"])
+@pytest.mark.parametrize("splitter, convolution", [("C", "anisotropic"), ("A", "standard")])
+def test_masks(scene: Callable, mode: str, ignore_mode: str, splitter: str, convolution: str) -> None:
+    """Each field is a row of its own; of a multilabel target, each class has ignored pixels of its own."""
+    field, labels = scene((2, 2, 9, 8), seed=3, dtype=torch.float64)
+    targets = torch.stack((labels, (field.roll(2, -1)[:, 0] > 0).long()), dim=1)
+    targets[0, 0, 4, 2:5] = 255
+    targets[1, 1, :2, -2:] = 255
+    rows = field.flatten(0, 1).numpy(), targets.flatten(0, 1).numpy()
+    given = (field, targets) if mode == "multilabel" else (field.flatten(0, 1), targets.flatten(0, 1))
+    found = mask_fields(*rows, ignore_mode)
+    shared = {
+        "kernel_size": 7,
+        "splitter": splitter,
+        "convolution": convolution,
+        "ignore_mode": ignore_mode,
+        "mode": mode,
+    }
+    for power in (1, 2):
+        value = point_loss(*given, norm=f"l{power}", **shared)
+        assert value.item() == pytest.approx(brute_point(found, 7, splitter, convolution, power), rel=1e-10)
+    for formulation, mu in (("official", 4), ("contour", 2)):
+        value = line_loss(*given, mu=mu, formulation=formulation, **shared)
+        expected = brute_line(found, 7, splitter, convolution, mu, formulation)
+        assert value.item() == pytest.approx(expected, rel=1e-9)

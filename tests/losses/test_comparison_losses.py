@@ -9,7 +9,10 @@ from torch import Tensor
 
 from epl_d2.losses import (
     active_boundary_loss,
+    band_cross_entropy,
+    boundary_f_loss,
     boundary_loss,
+    class_weighted_cross_entropy,
     generalized_dice_loss,
     label_relaxation_loss,
     lovasz_softmax_loss,
@@ -33,6 +36,11 @@ LOSSES = {
     "active": lambda x, y, **options: active_boundary_loss(x, y, unsigned(y), max_fraction=0.1, **options),
     "lovasz": lovasz_softmax_loss,
     "lovasz-image": lambda x, y, **options: lovasz_softmax_loss(x, y, per_image=True, **options),
+    "boundary-f": boundary_f_loss,
+    "band": lambda x, y, **options: band_cross_entropy(x, y, unsigned(y), **options),
+    "weighted": lambda x, y, **options: class_weighted_cross_entropy(
+        x, y, class_weights=[0.5 + k for k in range(x.shape[1])], **options
+    ),
     "ohem": lambda x, y, **options: ohem_cross_entropy(x, y, threshold=0.4, min_kept=700, factor=1, **options),
     "ohem-zoom": lambda x, y, **options: ohem_cross_entropy(x, y, threshold=0.4, min_kept=900, factor=4, **options),
     "relaxed": label_relaxation_loss,

@@ -1,5 +1,6 @@
 """The weighted and scheduled module."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -84,7 +85,7 @@ def test_schedule(scene: Callable) -> None:
     logits, labels = scene()
     logits.requires_grad_()
     module = EPLLoss(point_weight=0.1, start_iter=10, ramp_iters=4)
-    full = module(logits, labels)["loss_epl_point"].item()
+    full = module(logits, labels, math.inf)["loss_epl_point"].item()
     shares = [module(logits, labels, iteration)["loss_epl_point"].item() / full for iteration in (0, 9, 10, 11, 13, 50)]
     assert shares == pytest.approx([0, 0, 0.25, 0.5, 1, 1])
     early = module(logits, labels, 3)

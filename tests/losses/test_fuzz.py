@@ -73,6 +73,11 @@ def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: in
         "boundary": lambda x, y: losses.boundary_loss(x, y, signed, **ignore),
         "active boundary": lambda x, y: losses.active_boundary_loss(x, y, distances, **ignore),
         "lovasz": lambda x, y: losses.lovasz_softmax_loss(x, y, per_image=bool(n % 2), **ignore),
+        "boundary f": lambda x, y: losses.boundary_f_loss(x, y, tolerance=n, **ignore),
+        "band": lambda x, y: losses.band_cross_entropy(x, y, distances, **ignore),
+        "class weighted": lambda x, y: losses.class_weighted_cross_entropy(
+            x, y, class_weights=[0.5 + c for c in range(k)], **ignore
+        ),
         "ohem": lambda x, y: losses.ohem_cross_entropy(x, y, min_kept=5, factor=1 + n % 2, **ignore),
         "label relaxation": lambda x, y: losses.label_relaxation_loss(x, y, border=n, **ignore),
         "image weighted": lambda x, y: losses.image_weighted_cross_entropy(x, y, **ignore),

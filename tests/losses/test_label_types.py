@@ -34,6 +34,11 @@ LOSSES = {
     "boundary": with_map(losses.boundary_loss, per_class=True),
     "active boundary": with_map(losses.active_boundary_loss, per_class=False),
     "lovasz": losses.lovasz_softmax_loss,
+    "boundary f": losses.boundary_f_loss,
+    "band": with_map(losses.band_cross_entropy, per_class=False),
+    "class weighted": lambda x, y, **ignore: losses.class_weighted_cross_entropy(
+        x, y, class_weights=[0.5 + k for k in range(x.shape[1])], **ignore
+    ),
     "ohem": losses.ohem_cross_entropy,
     "label relaxation": losses.label_relaxation_loss,
     "image weighted": losses.image_weighted_cross_entropy,

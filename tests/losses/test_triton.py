@@ -79,7 +79,7 @@ WINDOWS = {"AXES": 2, "R": 3, **TILE}
 # Numbers that are 1 become constants of the kernel: a single class, and images of one column and one row.
 ONES = {"K": 1, "H": 1, "W": 1, "across": 1}
 KERNELS = [
-    ("windows", "statistics_kernel", {"BINS": 32, "BLOCK": 256}),
+    ("windows", "statistics_kernel", {"SIGMOID": False, "BINS": 32, "BLOCK": 256}),
     ("point", "point_value_kernel", {"L1": False, **WINDOWS, "R": 5, "AXES": 4}),
     ("point", "point_value_kernel", {"L1": True, **WINDOWS, **ONES}),
     ("point", "point_gradient_kernel", {"L1": False, **WINDOWS}),
@@ -91,6 +91,7 @@ KERNELS = [
     ("line", "line_sums_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS}),
     ("line", "line_gradient_kernel", {"MU": 2, "OFFICIAL": False, **WINDOWS}),
     ("line", "line_gradient_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS, **ONES}),
+    ("windows", "statistics_kernel", {"SIGMOID": True, "BINS": 2, "BLOCK": 256, "K": 1}),
 ]
 
 
@@ -136,6 +137,20 @@ def test_equals_the_cpu(scene: Callable, loss: Callable, choice: dict[str, Any],
         assert (mine - expected).norm() <= tolerance * expected.norm() + 1e-9
         if choice.get("ignore_mode") != "background":
             assert not mine.movedim(1, -1)[labels == 255].any()
+
+
+@needs_cuda
+@pytest.mark.parametrize(("loss", "choice"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_masks_equal_the_cpu(scene: Callable, loss: Callable, choice: dict[str, Any]) -> None:
+    for shape in ((40, 2, 28, 28), (3, 2, 40, 150)):
+        logits, labels = scene(shape, ignored=True)
+        inputs = [(logits[:, 1] - logits[:, 0]).to(device).requires_grad_() for device in ("cpu", "cuda")]
+        values = [loss(x, labels.to(x.device), mode="binary", **choice) for x in inputs]
+        for value in values:
+            value.backward()
+        torch.testing.assert_close(values[1].cpu(), values[0], rtol=1e-5, atol=1e-7)
+        expected, mine = inputs[0].grad.double(), inputs[1].grad.cpu().double()
+        assert (mine - expected).norm() <= 1e-5 * expected.norm() + 1e-9
 
 
 @needs_cuda

@@ -19,6 +19,7 @@ from epl_d2.losses.kernels.autograd import differentiable
 from epl_d2.losses.kernels.triton import select as triton_select
 from epl_d2.losses.kernels.triton import windows as triton_windows
 from epl_d2.losses.line import LineTerm
+from epl_d2.losses.modes import as_rows, mask_target
 from epl_d2.losses.point import PointTerm
 from epl_d2.losses.target import make_target
 
@@ -31,27 +32,36 @@ def one_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_windows, "CHUNK", 4096)
 
 
-def run(term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest") -> Tensor:
+def run(
+    term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest", mode: str = "multiclass"
+) -> Tensor:
     """The loss by the kernels."""
-    target = make_target(labels.long(), 255, ignore_mode, term.kernel_size // 2)
+    if mode == "multiclass":
+        target = make_target(labels.long(), 255, ignore_mode, term.radius)
+    else:
+        logits, labels = as_rows(logits, labels, mode)
+        target = mask_target(logits, labels, 255, ignore_mode, term.radius)
     return differentiable(triton_path, logits, triton_path.prepare(logits.detach(), target), term, last=True)
 
 
-def compare(term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest") -> None:
+def compare(
+    term: PointTerm | LineTerm, logits: Tensor, labels: Tensor, ignore_mode: str = "nearest", mode: str = "multiclass"
+) -> None:
     """The same value and gradient as the plain loss, and a gradient of exactly 0 where ignored."""
     mine = logits.clone().requires_grad_()
-    value = run(term, mine, labels, ignore_mode)
+    value = run(term, mine, labels, ignore_mode, mode)
     (-3 * value).backward()
     expected = logits.clone().requires_grad_()
     plain = reference.point_loss if term.name == "point" else reference.line_loss
-    plain_value = plain(expected, labels, *vars(term).values(), 255, ignore_mode)
+    plain_value = plain(expected, labels, *vars(term).values(), 255, ignore_mode, mode)
     (-3 * plain_value).backward()
     torch.testing.assert_close(value, plain_value, rtol=1e-5, atol=1e-7)
     half = logits.dtype != torch.float32
     error = (mine.grad.double() - expected.grad.double()).norm()
     assert error <= (1e-2 if half else 1e-5) * expected.grad.double().norm() + 3e-9
     assert torch.isfinite(mine.grad).all()
-    assert not mine.grad.movedim(1, -1)[labels == 255].any()
+    ignored = labels == 255
+    assert not (mine.grad.movedim(1, -1)[ignored] if mode == "multiclass" else mine.grad[ignored]).any()
 
 
 def point_term(kernel_size: int, splitter: str, norm: str) -> PointTerm:
@@ -62,12 +72,12 @@ def line_term(kernel_size: int, splitter: str, mu: int, formulation: str) -> Lin
     return LineTerm(kernel_size, splitter, "anisotropic", mu, formulation)
 
 
-def point(logits: Tensor, labels: Tensor, *settings: Any, **ignore_mode: str) -> None:
-    compare(point_term(*settings), logits, labels, **ignore_mode)
+def point(logits: Tensor, labels: Tensor, *settings: Any, **modes: str) -> None:
+    compare(point_term(*settings), logits, labels, **modes)
 
 
-def line(logits: Tensor, labels: Tensor, *settings: Any, **ignore_mode: str) -> None:
-    compare(line_term(*settings), logits, labels, **ignore_mode)
+def line(logits: Tensor, labels: Tensor, *settings: Any, **modes: str) -> None:
+    compare(line_term(*settings), logits, labels, **modes)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,28 @@ def test_batch_with_absent_classes_in_several_tiles(scene: Callable, monkeypatch
     labels[1] = 1
     point(logits, labels, 5, "A", "l2")
     line(logits, labels, 5, "A", 4, "official")
+
+
+@pytest.mark.parametrize("ignore_mode", ["nearest", "exclude"])
+def test_masks(scene: Callable, ignore_mode: str) -> None:
+    """Sigmoids, rows that have ignored pixels of their own, and one without any object."""
+    logits, labels = scene((3, 2, 10, 13), ignored=True)
+    logits = 3 * (logits[:, 1] - logits[:, 0])
+    labels[2] = labels[2].clamp(max=0).where(labels[2] < 255, 255)
+    modes = {"ignore_mode": ignore_mode, "mode": "binary"}
+    point(logits, labels, 5, "A", "l2", **modes)
+    line(logits, labels, 5, "A", 2, "contour", **modes)
+    line(logits, labels, 3, "B", 4, "official", **modes)
+    grouped = logits[:2].unsqueeze(0).half(), labels[:2].unsqueeze(0)
+    point(*grouped, 3, "B", "l1", ignore_mode=ignore_mode, mode="multilabel")
+
+
+def test_saturated_masks(scene: Callable) -> None:
+    logits, labels = scene((2, 2, 9, 10))
+    logits = 1e4 * (logits[:, 1] - logits[:, 0])
+    for mode, given in (("binary", (logits, labels)), ("multilabel", (logits[None], labels[None]))):
+        point(*given, 3, "A", "l2", mode=mode)
+        line(*given, 5, "A", 20, "contour", mode=mode)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

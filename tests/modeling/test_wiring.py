@@ -1,5 +1,7 @@
 """What the losses and the test-time protocol are made of, with every key of theirs off its default."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,12 @@ EXTRA_LOSSES = {
         **{"MAX_DISTANCE": 7.0, "MAX_FRACTION": 0.2, "LABEL_SMOOTHING": 0.1},
     },
     "LOVASZ": {"WEIGHT": 0.24, "START_ITER": 24, "RAMP_ITERS": 244, "PER_IMAGE": True},
+    "BOUNDARY_F": {"WEIGHT": 0.25, "START_ITER": 25, "RAMP_ITERS": 255, "TOLERANCE": 2},
+    "BAND_CROSS_ENTROPY": {"WEIGHT": 0.26, "START_ITER": 26, "RAMP_ITERS": 266, "WIDTH": 4.0},
+    "CLASS_WEIGHTED_CROSS_ENTROPY": {
+        **{"WEIGHT": 0.27, "START_ITER": 27, "RAMP_ITERS": 277},
+        "CLASS_WEIGHTS": [float(k) for k in range(1, 55)],
+    },
 }
 
 
@@ -57,7 +65,9 @@ def test_epl_holds_its_keys_under_their_names():
         "line": LineTerm(kernel_size=5, splitter="C", convolution="standard", mu=6, formulation="official"),
         "ignore_value": 254,
         "ignore_mode": "exclude",
+        "mode": "multiclass",
         "stride": 2,
+        "resize_logits": False,
         "start_iter": 30,
         "ramp_iters": 40,
     }
@@ -81,7 +91,7 @@ def scene():
 )
 def test_epl_hands_every_setting_to_both_losses(scene, convolution, ignore_mode):
     keys = {**EPL, "STRIDE": 1, "CONVOLUTION": convolution, "IGNORE_MODE": ignore_mode}
-    found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene)
+    found = build_epl_loss(configured("MODEL.EPL.", **keys))(*scene, math.inf)
     common = {"convolution": convolution, "ignore_value": IGNORE_VALUE, "ignore_mode": ignore_mode}
     torch.testing.assert_close(found["loss_epl_point"], 0.3 * losses.point_loss(*scene, **{**POINT, **common}))
     torch.testing.assert_close(found["loss_epl_line"], 0.4 * losses.line_loss(*scene, **{**LINE, **common}))
@@ -107,6 +117,9 @@ def test_extra_losses_hold_their_keys_under_their_names():
         "loss_boundary": (0.22, 22, 222, "signed_distance"),
         "loss_active_boundary": (0.23, 23, 233, "contour_distance"),
         "loss_lovasz": (0.24, 24, 244, None),
+        "loss_boundary_f": (0.25, 25, 255, None),
+        "loss_band_cross_entropy": (0.26, 26, 266, "contour_distance"),
+        "loss_class_weighted_cross_entropy": (0.27, 27, 277, None),
     }
     assert {loss.name: (loss.function.function, loss.function.settings) for loss in found} == {
         "loss_generalized_dice": (losses.generalized_dice_loss, {"ignore_value": 254}),
@@ -116,6 +129,12 @@ def test_extra_losses_hold_their_keys_under_their_names():
             {"ignore_value": 254, "max_distance": 7.0, "max_fraction": 0.2, "label_smoothing": 0.1},
         ),
         "loss_lovasz": (losses.lovasz_softmax_loss, {"ignore_value": 254, "per_image": True}),
+        "loss_boundary_f": (losses.boundary_f_loss, {"ignore_value": 254, "tolerance": 2}),
+        "loss_band_cross_entropy": (losses.band_cross_entropy, {"ignore_value": 254, "width": 4.0}),
+        "loss_class_weighted_cross_entropy": (
+            losses.class_weighted_cross_entropy,
+            {"ignore_value": 254, "class_weights": [float(k) for k in range(1, 55)]},
+        ),
     }
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from ..shape_annotations import SHAPE_CATEGORIES
 from .layout import files_by_stem, require_files, require_folder, require_records
 from .metadata import DATASETS
+from .panoptic import register_panoptic
 from .registration import Record, register_sem_seg
 
 SPLITS = ("train", "val")
 LAYOUT = """\
 shapes/                       (made by `python datasets/prepare_shapes.py`)
   train/images/NAME.png       train/labels/NAME.png
-  val/images/NAME.png         val/labels/NAME.png"""
+  val/images/NAME.png         val/labels/NAME.png
+  annotations/                (instances and panoptic segments)"""
 
 
 def load_shapes(root: str, split: str) -> list[Record]:
@@ -38,7 +41,7 @@ def load_shapes(root: str, split: str) -> list[Record]:
 
 
 def register_all(root: str) -> None:
-    """Register shapes_sem_seg_{train,val} below `root`."""
+    """Register shapes_{sem_seg,instance,panoptic}_{train,val} below `root`."""
     folder = os.path.join(root, "shapes")
     for split in SPLITS:
         register_sem_seg(
@@ -48,4 +51,13 @@ def register_all(root: str) -> None:
             replace=True,
             image_root=os.path.join(folder, split, "images"),
             label_root=os.path.join(folder, split, "labels"),
+        )
+        register_panoptic(
+            f"shapes_instance_{split}",
+            f"shapes_panoptic_{split}",
+            image_root=os.path.join(folder, split, "images"),
+            annotation_root=os.path.join(folder, "annotations"),
+            split=split,
+            categories=SHAPE_CATEGORIES,
+            layout=LAYOUT,
         )

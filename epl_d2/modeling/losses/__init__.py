@@ -1,7 +1,7 @@
 """From a config to the losses of a head: the criterion, EPL, and further losses on the logits."""
 
 from .criterion import build_criterion
-from .epl import build_epl_loss
+from .epl import build_epl_loss, build_mask_epl_loss
 from .extra_losses import ExtraLoss, ExtraLosses, build_extra_losses
 from .table import cross_entropy
 
@@ -11,5 +11,6 @@ __all__ = [
     "build_criterion",
     "build_epl_loss",
     "build_extra_losses",
+    "build_mask_epl_loss",
     "cross_entropy",
 ]

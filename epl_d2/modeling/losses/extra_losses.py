@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -123,4 +124,14 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
             raise ValueError(f"MODEL.EXTRA_LOSSES.{key}: {error}") from error
         if loss.weight > 0:
             losses.append(loss)
+            _check_class_weights(key, settings, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     return ExtraLosses(losses) if losses else None
+
+
+def _check_class_weights(key: str, settings: Mapping[str, Any], num_classes: int) -> None:
+    weights = settings.get("CLASS_WEIGHTS")
+    if weights is not None and len(weights) != num_classes:
+        raise ValueError(
+            f"MODEL.EXTRA_LOSSES.{key}.CLASS_WEIGHTS holds {len(weights)} numbers, expected {num_classes}, one for "
+            "each class; tools/find_class_weights.py counts them from the training labels"
+        )

@@ -15,7 +15,10 @@ from detectron2.projects.deeplab.loss import DeepLabCE
 
 from epl_d2.losses import (
     ActiveBoundaryLoss,
+    BandCrossEntropy,
+    BoundaryFLoss,
     BoundaryLoss,
+    ClassWeightedCrossEntropy,
     GeneralizedDiceLoss,
     ImageWeightedCrossEntropy,
     LabelRelaxationLoss,
@@ -60,6 +63,9 @@ EXTRA_LOSSES: dict[str, type[FunctionLoss]] = {
     "BOUNDARY": BoundaryLoss,
     "ACTIVE_BOUNDARY": ActiveBoundaryLoss,
     "LOVASZ": LovaszSoftmaxLoss,
+    "BOUNDARY_F": BoundaryFLoss,
+    "BAND_CROSS_ENTROPY": BandCrossEntropy,
+    "CLASS_WEIGHTED_CROSS_ENTROPY": ClassWeightedCrossEntropy,
 }
 
 

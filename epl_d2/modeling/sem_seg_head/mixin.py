@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from epl_d2.losses import EPLLoss
+from epl_d2.modeling.iteration import current_iteration
 from epl_d2.modeling.layers.resize import resize
 from epl_d2.modeling.losses import ExtraLosses, build_criterion, build_epl_loss, build_extra_losses, cross_entropy
 
@@ -117,15 +117,7 @@ class EPLHeadMixin:
             auxiliary = self.upsample(auxiliary, size)
             losses[name] = cross_entropy(auxiliary, targets, ignore_value=self.ignore_value) * self.aux_loss_weight
         if self.epl is not None:
-            losses.update(self.epl(logits, targets, iteration=_current_iteration()))
+            losses.update(self.epl(logits, targets, iteration=current_iteration()))
         if self.extra_losses is not None:
-            losses.update(self.extra_losses(logits, targets, features, iteration=_current_iteration()))
+            losses.update(self.extra_losses(logits, targets, features, iteration=current_iteration()))
         return losses
-
-
-def _current_iteration() -> int | None:
-    """Iteration of the running trainer; None outside of one."""
-    try:
-        return get_event_storage().iter
-    except AssertionError:
-        return None

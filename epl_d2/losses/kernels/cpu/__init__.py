@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...formulas import probabilities
 from ..plain import gradient
 from . import line, nearest, point
 from .nearest import find_nearest
@@ -42,7 +43,7 @@ def prepare(logits: Tensor, target: Target) -> Scene:
     small = torch.uint8 if logits.shape[1] < 255 else torch.int32
     seen = (target.seen + 1).to(small).numpy()
     position = seen if target.position is target.seen else (target.position + 1).to(small).numpy()
-    p = logits.softmax(dim=1, dtype=torch.promote_types(logits.dtype, torch.float32)).contiguous()
+    p = probabilities(logits, target).contiguous()
     if target.fill is not None:
         nearest.gather(*_by_place(p, target))
     return Scene(target, seen, position, p, logits.dtype)

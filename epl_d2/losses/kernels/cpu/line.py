@@ -50,7 +50,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
     radius, box, official = term.radius, term.convolution == "standard", term.formulation == "official"
     occurring = np.zeros((n, k + 1), np.int64)
     for image in range(n):
-        occurring[image] = np.bincount(position[image].ravel(), minlength=k + 1)
+        occurring[image] = np.bincount(position[image].ravel(), minlength=k + 1)[: k + 1]  # behind: outside of a field
     occurring = torch.from_numpy(occurring[:, 1:])
     rows = occurring.flatten().nonzero()[:, 0]
     if len(rows) == 0 or radius == 0:
@@ -86,13 +86,10 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
             p.fill_(torch.nan)
         return p.new_full((), torch.nan)
 
-    pool = int(occurring.sum()) * k if official else None
+    pool = np.count_nonzero(position) * k if official else None
     value, factors, quotients = _compare(torch.from_numpy(histograms), torch.from_numpy(sums), lines, term.mu, pool)
     value = value.to(p.dtype)
     if not need_gradient:
-        return value
-    if k == 1:  # p is 1 whatever the logits
-        p.zero_()
         return value
     shares = p.new_empty(len(rows), h, w)
     slopes = (table.expand(*shape, radius).contiguous().numpy() for table in (factors, quotients))

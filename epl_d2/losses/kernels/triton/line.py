@@ -44,7 +44,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
     sums = parts.sum(dim=-1, dtype=torch.float64)
     combine = _official if official else _contour
     lines = chosen.target[..., 1 : radius + 1]
-    result, by_h, by_product = combine(sums[..., 0], sums[..., 1], lines, found.counts, term.mu)
+    result, by_h, by_product = combine(sums[..., 0], sums[..., 1], lines, found.positions, term.mu)
     shape = (n, k, 2 * axes, radius)
     slopes = torch.stack((by_h.expand(shape), by_product.expand(shape)), dim=-1).float().contiguous()
     return result.float(), (chosen.keys, chosen.places, slopes)
@@ -95,18 +95,18 @@ def _over_lines(lines: Tensor, activations: Tensor) -> Tensor:
     return (lines.unsqueeze(-1) * activations).sum(dim=-2)
 
 
-def _official(h: Tensor, product: Tensor, lines: Tensor, counts: Tensor, mu: int) -> tuple[Tensor, Tensor, Tensor]:
+def _official(h: Tensor, product: Tensor, lines: Tensor, positions: Tensor, mu: int) -> tuple[Tensor, Tensor, Tensor]:
     """Value and its slopes by the sums of h and of g h, ``[S, R]``, of the official formulation (eq. 4).
 
     Args:
         h, product: sums over the chosen pixels, ``[N, K, S, R]``: of h, and of g times what h exceeds exp(-tau^mu).
         lines: pixels on each line of the target, ``[N, K, S, R]``.
-        counts: pixels of each class, ``[N, K]``.
+        positions: how many there are in all images, int64.
         mu: the exponent.
     """
     near, far = _target_activations(lines, mu)
     pooled = lines.sum(dim=(0, 1))
-    everywhere = counts.sum() * counts.shape[1]
+    everywhere = positions * lines.shape[1]
     elsewhere = (everywhere - pooled.sum(dim=-1, keepdim=True)) * far
     sum_g = _over_lines(pooled, near) + elsewhere
     sum_gg = _over_lines(pooled, near.square()) + elsewhere * far

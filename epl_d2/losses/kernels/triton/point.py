@@ -37,7 +37,7 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
     point_value_kernel[grid](
         *tensors, k, h, w, across, first, AXES=axes, R=radius, L1=term.norm == "l1", **common.tile_options()
     )
-    factor = 1 / (found.counts.sum() * (2 * axes * k)).clamp(min=1).double()
+    factor = 1 / (found.positions * (2 * axes * k)).clamp(min=1).double()
     return (parts.sum() * factor).float(), (factor,)
 
 

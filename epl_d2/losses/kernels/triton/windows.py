@@ -39,6 +39,7 @@ class Statistics(NamedTuple):
         seen: class that a ray sees at a pixel, -1 for none, ``[N, H, W]``, int32.
         position: the same, but -1 where a pixel is no position.
         counts: positions of each class in each image, ``[N, K]``, int32.
+        positions: how many there are in all images, int64; more than of all classes where a field has an outside.
     """
 
     shift: Tensor
@@ -46,6 +47,7 @@ class Statistics(NamedTuple):
     seen: Tensor
     position: Tensor
     counts: Tensor
+    positions: Tensor
 
 
 def statistics(logits: Tensor, target: Target) -> Statistics:
@@ -57,19 +59,33 @@ def statistics(logits: Tensor, target: Target) -> Statistics:
     counts = torch.zeros((n, k), dtype=torch.int32, device=logits.device)
     grid = (triton.cdiv(h * w, _PIXELS), n)
     bins = max(2, triton.next_power_of_2(k))
-    statistics_kernel[grid](logits, shift, scale, seen, position, counts, k, h * w, BINS=bins, BLOCK=_PIXELS)
-    return Statistics(shift, scale, seen, position, counts)
+    tensors = logits, shift, scale, seen, position, counts
+    statistics_kernel[grid](*tensors, k, h * w, SIGMOID=target.sigmoid, BINS=bins, BLOCK=_PIXELS)
+    return Statistics(shift, scale, seen, position, counts, (position >= 0).sum())
 
 
 @triton.jit
-def statistics_kernel(logits, shift, scale, seen, position, counts, K, pixels, BINS: tl.constexpr, BLOCK: tl.constexpr):
+def statistics_kernel(
+    logits,
+    shift,
+    scale,
+    seen,
+    position,
+    counts,
+    K,
+    pixels,
+    SIGMOID: tl.constexpr,
+    BINS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Fill shift, scale and counts of `Statistics`; a program takes BLOCK pixels of an image."""
     image = tl.program_id(1)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < pixels
-    # The lowest finite number, as -inf - -inf is not a number.
-    top = tl.full((BLOCK,), -3.4e38, tl.float32)
-    total = tl.zeros((BLOCK,), tl.float32)
+    # A sigmoid is a softmax with one more class, whose logit is 0. Else it begins with the lowest finite number, as
+    # -inf - -inf is not a number.
+    top = tl.full((BLOCK,), 0.0 if SIGMOID else -3.4e38, tl.float32)
+    total = tl.full((BLOCK,), 1.0 if SIGMOID else 0.0, tl.float32)
     for k in range(K):
         x = tl.load(logits + (image * K + k) * pixels + place, mask=inside, other=0.0).to(tl.float32)
         higher = tl.maximum(top, x)

@@ -18,7 +18,7 @@ from torch import nn
 from epl_d2 import get_cfg
 from epl_d2.data.build import build_sem_seg_train_loader
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
-from epl_d2.engine import Trainer, evaluators, trainer
+from epl_d2.engine import Trainer, evaluators
 from epl_d2.engine.writers import WandbWriter
 from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
 from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses

@@ -13,6 +13,7 @@ EVAL = [
     "matplotlib",
     "opencv-python>=4.8,<6",
     "pillow",
+    "pycocotools",
     "tabulate",
 ]
 # Models and training; the second half is what Detectron2 itself needs.
@@ -28,7 +29,6 @@ TRAIN = [
     "iopath",
     "omegaconf",
     "packaging",
-    "pycocotools",
     "setuptools<81",  # for its pkg_resources
     "tensorboard",
     "termcolor",
@@ -36,7 +36,7 @@ TRAIN = [
     "yacs",
 ]
 EXPORT = ["onnx", "onnxruntime"]
-TEST = [*TRAIN, *EXPORT, "build", "hypothesis", "pytest", "pytest-xdist", "wheel"]
+TEST = [*TRAIN, *EXPORT, "build", "hypothesis", "pytest", "pytest-xdist", "torchmetrics", "wheel"]
 
 
 class BuildWithConfigs(build_py):
@@ -79,9 +79,10 @@ setup(
     install_requires=["torch>=2.1", "numpy>=1.24,<3", "numba"],  # the losses
     extras_require={
         "eval": EVAL,
+        "metrics": [*EVAL, "torchmetrics"],
         "train": TRAIN,
         "export": EXPORT,
-        "integrations": ["lightning", "segmentation-models-pytorch", "torchmetrics", "torchvision", "transformers"],
+        "integrations": ["torchmetrics", "segmentation-models-pytorch", "transformers", "accelerate", "lightning"],
         "wandb": ["wandb"],
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff"],

@@ -1,8 +1,8 @@
 """Contour-aware Equipotential Learning (EPL, arXiv 2210.00223) for semantic segmentation in Detectron2.
 
-Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `epl_d2.evaluation`, `epl_d2.contours`,
-`epl_d2.visualization`), changes nothing in Detectron2 and does not load it. `add_epl_config`, `get_cfg` and `register`
-make the project's data sets, backbones and heads known to it.
+Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `epl_d2.evaluation`, `epl_d2.metrics`,
+`epl_d2.contours`, `epl_d2.visualization`), changes nothing in Detectron2 and does not load it. `add_epl_config`,
+`get_cfg` and `register` make the project's data sets, backbones and heads known to it.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see of the names that are imported when they are asked for
-    from . import contours, data, evaluation, losses, model_zoo, modeling, visualization
+    from . import contours, data, evaluation, losses, metrics, model_zoo, modeling, visualization
     from .config import add_epl_config, get_cfg
     from .inference import Predictor
     from .registration import register
@@ -26,7 +26,7 @@ _HOMES = {
     "modeling": "modeling",
     "register": "registration",
 }
-_PARTS = ("contours", "data", "evaluation", "losses", "visualization")
+_PARTS = ("contours", "data", "evaluation", "losses", "metrics", "visualization")
 
 __all__ = [  # of _HOMES and _PARTS; written out for type checkers
     "Predictor",
@@ -36,6 +36,7 @@ __all__ = [  # of _HOMES and _PARTS; written out for type checkers
     "evaluation",
     "get_cfg",
     "losses",
+    "metrics",
     "model_zoo",
     "modeling",
     "register",

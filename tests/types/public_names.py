@@ -27,7 +27,7 @@ def scores(prediction: np.ndarray, target: np.ndarray) -> None:
     statistics = BoundaryStatistics(num_classes=11, widths=[1, 3])
     statistics.update(prediction, target)
     statistics.merge(BoundaryStatistics(11, (1, 3)))
-    assert_type(statistics.compute()["mIoU"], "np.ndarray | float")
+    assert_type(float(statistics.compute()["boundary_f"][0]), float)
     assert_type(boundary_errors(prediction, target), BoundaryErrors)
     contour_line(target)
     boundary_scores(prediction, target, 11)

@@ -107,6 +107,32 @@ def test_the_published_model_scores_as_the_trained_one(trained, publish, tmp_pat
     assert curves_of(tmp_path / "evaluated") == results
 
 
+def test_half_precision_takes_half_the_space_and_rounds_each_weight_once(trained, publish, tmp_path):
+    folder, _ = trained
+    file = publish(folder, tmp_path / "half", half=True)
+    whole = publish(folder, tmp_path / "whole")
+    assert file.stat().st_size < 0.55 * whole.stat().st_size
+    before = torch.load(whole, weights_only=True)["model"]
+    after = torch.load(file, weights_only=True)["model"]
+    assert after.keys() == before.keys()
+    for name, value in after.items():
+        assert value.dtype == (torch.float16 if before[name].is_floating_point() else before[name].dtype)
+        torch.testing.assert_close(value.to(before[name].dtype), before[name], rtol=2**-11, atol=2**-24)
+    assert "before its weights were rounded" in (tmp_path / "half" / "README.md").read_text()
+
+
+def test_weights_too_large_for_half_precision_are_refused(trained, publish, tmp_path):
+    folder, _ = trained
+    content = torch.load(folder / "model_final.pth", weights_only=True)
+    name = next(name for name, value in content["model"].items() if value.is_floating_point())
+    content["model"][name] = content["model"][name] * 0 + 1e5
+    torch.save(content, folder / "large.pth")
+    publish(folder, tmp_path / "whole", "large.pth")
+    with pytest.raises(ValueError, match=r"large\.pth in half precision holds values that are not finite"):
+        publish(folder, tmp_path / "half", "large.pth", half=True)
+    (folder / "large.pth").unlink()
+
+
 def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
     folder, results = trained
     record = {

@@ -28,6 +28,7 @@ from detectron2.config import CfgNode
 
 from epl_d2 import get_cfg
 from epl_d2.checkpoint import read_state_dict
+from epl_d2.checkpoint.files import check_finite
 from epl_d2.commands import command
 from epl_d2.data.class_names import keep_names_and_colors, use_names_of
 from epl_d2.data.datasets import register_from_config
@@ -51,27 +52,38 @@ def main() -> int:
         "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
     )
     parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
+    parser.add_argument(
+        "--half", action="store_true", help="store numbers in half precision, which a model reads as any others"
+    )
     options = parser.parse_args()
-    file = publish(options.run, options.output, options.checkpoint, options.dataset_file)
+    file = publish(options.run, options.output, options.checkpoint, options.dataset_file, half=options.half)
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
     return 0
 
 
-def publish(run: Path, output: Path, checkpoint: str = "model_final.pth", dataset_file: str | None = None) -> Path:
+def publish(
+    run: Path,
+    output: Path,
+    checkpoint: str = "model_final.pth",
+    dataset_file: str | None = None,
+    *,
+    half: bool = False,
+) -> Path:
     """Write the folder `output` and return the path of its checkpoint.
 
     Raises:
         FileExistsError: `output` exists.
-        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read.
+        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read; or a
+            weight is too large for half precision.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it")
     cfg = read_config(run / "config.yaml", dataset_file)
-    weights = strip(run / checkpoint)
+    weights = strip(run / checkpoint, half)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
     record = load_record(run) or {}
     described = [Path(file).name for file in cfg.DATASETS.SEM_SEG_FILES]
-    card = model_card(name, cfg, record, read_metrics(run, cfg), described)
+    card = model_card(name, cfg, record, read_metrics(run, cfg), described, half=half)
     cfg.MODEL.WEIGHTS = name
     cfg.OUTPUT_DIR = "./output"
     cfg.DATASETS.SEM_SEG_FILES = []  # a place on the machine of the training
@@ -99,10 +111,13 @@ def read_config(file: Path, dataset_file: str | None = None) -> CfgNode:
     return cfg
 
 
-def strip(checkpoint: Path) -> bytes:
+def strip(checkpoint: Path, half: bool = False) -> bytes:
     """The model's tensors of a checkpoint as the bytes of a new one, without optimizer, scheduler and iteration."""
     buffer = io.BytesIO()
     tensors = {name: value.contiguous() for name, value in read_state_dict(checkpoint).items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+        check_finite(tensors, f"{checkpoint} in half precision")
     torch.save({"model": tensors, "__author__": "epl_d2"}, buffer)
     return buffer.getvalue()
 
@@ -120,6 +135,8 @@ def model_card(
     record: dict[str, Any],
     metrics: dict[str, dict[str, float | None]],
     described: Sequence[str] = (),
+    *,
+    half: bool = False,
 ) -> str:
     """Markdown: what the model is, where it comes from, how it scores, how to use and evaluate it.
 
@@ -129,6 +146,7 @@ def model_card(
         record: what a run or a grid recorded.
         metrics: scores by data set.
         described: names of the YAML files that describe the data sets.
+        half: whether the weights are stored in half precision.
     """
     epl, head, solver = cfg.MODEL.EPL, cfg.MODEL.SEM_SEG_HEAD, cfg.SOLVER
     losses = [head.LOSS_TYPE]
@@ -156,7 +174,8 @@ def model_card(
     columns = headline_metrics(list(cfg.TEST.BOUNDARY.REPORT_WIDTHS))
     lines = [f"# {Path(name).stem}", "", "| | |", "| --- | --- |"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
-    lines += ["", "## Scores", "", "Percent, of the model after its last iteration.", ""]
+    rounded = ", before its weights were rounded to half precision" if half else ""
+    lines += ["", "## Scores", "", f"Percent, of the model after its last iteration{rounded}.", ""]
     lines += [f"| data set | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
     for data_set, scores in metrics.items():
         cells = ["-" if scores.get(column) is None else f"{scores[column]:.2f}" for column in columns]

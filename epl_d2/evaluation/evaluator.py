@@ -89,11 +89,13 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._metadata = MetadataCatalog.get(dataset_name)
         classes = self._metadata.get("stuff_classes")
-        if classes is None and num_classes is None:
-            raise ValueError(f"the metadata of {dataset_name!r} has no stuff_classes, so num_classes must be given")
-        if classes is not None and num_classes is not None and len(classes) != num_classes:
+        if classes is None:
+            if num_classes is None:
+                raise ValueError(f"the metadata of {dataset_name!r} has no stuff_classes, so num_classes must be given")
+            classes = [str(label) for label in range(num_classes)]
+        elif num_classes is not None and len(classes) != num_classes:
             raise ValueError(f"num_classes is {num_classes}, but {dataset_name!r} has {len(classes)} stuff_classes")
-        self._class_names: Sequence[str] = classes or [str(label) for label in range(num_classes)]
+        self._class_names: Sequence[str] = classes
         if ignore_value is None:
             ignore_value = self._metadata.get("ignore_label", 255)
         for argument, given in (("save_predictions", save_predictions), ("save_image_counts", save_image_counts)):
@@ -230,6 +232,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
 
     def _save(self, image: str, prediction: np.ndarray) -> None:
         """Write the class ids and, for Cityscapes, the label ids under a name that its evaluation server takes."""
+        assert self._output_dir is not None  # where predictions are saved; see __init__
         name, root = Path(image), self._metadata.get("image_root")
         # Below the folder of the images, so that those of two subfolders may share a name.
         name = name.relative_to(root) if root is not None and name.is_relative_to(root) else Path(name.name)

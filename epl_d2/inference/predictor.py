@@ -24,6 +24,7 @@ from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.metadata import Color
 from epl_d2.engine.setup import read_config
 from epl_d2.engine.trainer import Trainer
+from epl_d2.model_zoo import get_checkpoint_url, get_config_file
 from epl_d2.modeling import SemanticSegmentorWithTTA
 from epl_d2.visualization import colorize, draw_contours, legend, overlay
 from epl_d2.visualization.sheet import page
@@ -114,6 +115,21 @@ class Predictor:
                 "epl_d2.inference.load_predictor makes an InstancePredictor of it"
             )
         return cls(cfg, model)
+
+    @classmethod
+    def from_zoo(cls, config_path: str, opts: Sequence[object] = (), device: str | None = None) -> Predictor:
+        """A predictor of a trained model that travels with the package; nothing is fetched.
+
+        Args:
+            config_path: one of `epl_d2.model_zoo.trained_configs()`.
+            opts, device: as in :meth:`from_config`.
+
+        Raises:
+            FileNotFoundError: the zoo has no such config, or no model of it.
+            KeyError: an option does not exist.
+        """
+        config_file, weights = get_config_file(config_path), get_checkpoint_url(config_path)
+        return cls.from_config(config_file, weights, opts, device)
 
     def __call__(self, image: str | os.PathLike | Image.Image | np.ndarray) -> Prediction:
         """Segment one picture, of any size.

@@ -18,6 +18,7 @@ from .arguments import (
     check_tensor,
     check_weight,
 )
+from .eager import not_compiled
 from .kernels.memory import memory_advice
 from .line import LineTerm
 from .modes import MODES, as_rows, check_no_probabilities
@@ -106,7 +107,7 @@ class EPLLoss(nn.Module):
         self._seen_logits = False
         self.backend = backend
 
-    @torch.compiler.disable
+    @not_compiled
     def forward(self, logits: Tensor, labels: Tensor, iteration: float | None = None) -> dict[str, Tensor]:
         """The weighted losses.
 

@@ -109,6 +109,9 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
+    # How EPL is computed: "auto" takes compiled kernels (Numba's on a CPU, Triton's on CUDA) and, after a warning,
+    # plain PyTorch where these do not work. "plain", "numba" and "triton" take nothing else.
+    cfg.MODEL.EPL.BACKEND = "auto"
     # Both of EPL's terms have one schedule.
     _add_schedule(cfg.MODEL.EPL)
     # The same as shares of SOLVER.MAX_ITER, for schedules of any length: 0.5 begins in the middle. With one of them
@@ -316,11 +319,18 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATALOADER.MAX_UNREADABLE = 0
     # YAML files that describe your own data sets (docs/data.md).
     cfg.DATASETS.SEM_SEG_FILES = []
+    # Names of the classes and a color [r, g, b] of each; [] takes those of the data set. A training writes them into
+    # the config that it saves, so that the model can be used without the data set's files.
+    cfg.DATASETS.CLASSES = []
+    cfg.DATASETS.PALETTE = []
 
 
 def _add_solver_config(cfg: CN) -> None:
     # Learning rate of everything below `sem_seg_head.` as a multiple of BASE_LR (10 in the reference recipes).
     cfg.SOLVER.HEAD_LR_FACTOR = 1.0
+    # With SOLVER.MAX_ITER 0: how often each image of DATASETS.TRAIN is seen. The iterations that this makes stand as
+    # MAX_ITER in the config that a training saves.
+    cfg.SOLVER.EPOCHS = 0
 
 
 def _add_test_config(cfg: CN) -> None:

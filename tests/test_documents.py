@@ -58,4 +58,11 @@ def test_the_command_for_own_label_pngs_works_as_the_readme_has_it(tmp_path):
     assert found["images"] == 3
     assert found["mIoU"] == pytest.approx(100 * expected["mIoU"])
     assert found["BF"] == pytest.approx(list(100 * expected["boundary_f"]))
-    assert "BF@3px" in finished.stdout
+    assert f"{found['BF'][2]:.2f}" in finished.stdout and f"{found['mIoU']:.2f}" in finished.stdout
+
+
+def test_the_site_lists_pages_that_exist():
+    pages = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "README.md" in pages and "losses.md" in pages
+    missing = [page for page in pages if not ((ROOT / page).is_file() or (ROOT / "docs" / page).is_file())]
+    assert not missing

@@ -82,7 +82,10 @@ setup(
         "metrics": [*EVAL, "torchmetrics"],
         "train": TRAIN,
         "export": EXPORT,
-        "integrations": ["torchmetrics", "segmentation-models-pytorch", "transformers", "accelerate", "lightning"],
+        "integrations": [
+            *EVAL,
+            *("accelerate", "lightning", "segmentation-models-pytorch", "torchmetrics", "torchvision", "transformers"),
+        ],
         "wandb": ["wandb"],
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff"],

@@ -37,9 +37,11 @@ setup(
     ],
     extras_require={
         "export": ["onnx", "onnxruntime"],
+        "metrics": ["torchmetrics"],
+        "integrations": ["torchmetrics", "segmentation-models-pytorch", "transformers", "accelerate", "lightning"],
         "wandb": ["wandb"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime", "ruff"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime", "torchmetrics"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "onnx", "onnxruntime", "torchmetrics", "ruff"],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -6,6 +6,8 @@ python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_fin
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """
 
+import sys
+
 import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
@@ -16,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 from epl_d2 import get_cfg
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.checkpoint.loading import load_weights
+from epl_d2.commands import command
 from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
 from epl_d2.engine.launch import DEFAULT_TIMEOUT, launch
 
@@ -47,7 +50,8 @@ def main(args):
     return results
 
 
-if __name__ == "__main__":
+@command
+def start() -> None:
     parser = default_argument_parser()
     parser.add_argument(
         "--dist-timeout",
@@ -59,6 +63,11 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if not args.config_file:
         parser.error("--config-file is missing: give one of configs/*/*.yaml, or one of yours that is based on them")
+    if args.config_file.endswith(".py"):
+        raise ValueError(
+            f"--config-file {args.config_file}: train_net.py takes YAML configs; train a LazyConfig by Detectron2's "
+            "tools/lazyconfig_train_net.py, with the heads and losses of epl_d2 in it (docs/models.md, LazyConfig)"
+        )
     launch(
         main,
         (args,),
@@ -68,3 +77,7 @@ if __name__ == "__main__":
         dist_url=args.dist_url,
         timeout=args.dist_timeout,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(start())

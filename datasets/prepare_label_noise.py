@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.label_io import read_record_label
 from epl_d2.data.label_noise import dilate_objects, shift_labels
@@ -53,16 +54,13 @@ def write_label_noise(root: Path, seed: int) -> Path:
     return folder
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default=dataset_root(), help="folder that holds all data sets (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the directions (default: %(default)s)")
     args = parser.parse_args()
-    try:
-        folder = write_label_noise(Path(args.root), args.seed)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    folder = write_label_noise(Path(args.root), args.seed)
     print(f"{folder}: written")
     return 0
 

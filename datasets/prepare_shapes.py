@@ -7,12 +7,17 @@ python datasets/prepare_shapes.py [--root datasets]
 import argparse
 import os
 import sys
+from functools import partial
 
+from tqdm import tqdm
+
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.shape_annotations import write_shape_annotations
 from epl_d2.data.shapes import write_shapes
 
 
+@command
 def main() -> int:
     """Write DETECTRON2_DATASETS/shapes, or what it lacks, or find it complete."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -24,12 +29,8 @@ def main() -> int:
     args = parser.parse_args()
     folder = os.path.join(args.root, "shapes")
     settings = {"train": args.train, "val": args.val, "size": tuple(args.size), "seed": args.seed}
-    try:
-        written = write_shapes(folder, **settings)
-        written |= write_shape_annotations(os.path.join(folder, "annotations"), **settings)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    written = write_shapes(folder, **settings, progress=partial(tqdm, unit="scene", disable=None))
+    written |= write_shape_annotations(os.path.join(folder, "annotations"), **settings)
     print(f"{folder}: {'written' if written else 'already there'}, {args.train} train and {args.val} val scenes")
     return 0
 

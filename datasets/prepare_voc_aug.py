@@ -10,10 +10,12 @@ import sys
 
 from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.voc_aug import DOWNLOADS, TRAIN_AUG, check_list, train_aug_ids, write_train_aug
 
 
+@command
 def main() -> int:
     """Write the label maps and the list, or say what is missing."""
     parser = argparse.ArgumentParser(
@@ -24,14 +26,10 @@ def main() -> int:
     parser.add_argument("--any-list", action="store_true", help="accept another number of images than 10,582")
     args = parser.parse_args()
     voc_root = os.path.join(args.root, "VOC2012")
-    try:
-        ids = train_aug_ids(voc_root, args.sbd)
-        if not args.any_list:
-            check_list("train_aug", ids, TRAIN_AUG)
-        written = write_train_aug(voc_root, args.sbd, ids, progress=tqdm)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    ids = train_aug_ids(voc_root, args.sbd)
+    if not args.any_list:
+        check_list("train_aug", ids, TRAIN_AUG)
+    written = write_train_aug(voc_root, args.sbd, ids, progress=tqdm)
     print(f"{voc_root}/SegmentationClassAug: {written} label maps written, {len(ids) - written} were there")
     return 0
 

@@ -11,6 +11,8 @@ sliding windows are options of the config:
     python demo/demo.py --config-file ... --weights ... --video drive.mp4 --output segmented --overlay --ids \\
         --opts TEST.AUG.ENABLED True TEST.WINDOW.ENABLED True
 
+Models of instances and of panoptic segments draw what they find, instances from --min-score on, with --overlay alone.
+
 A camera is shown in a window until q is pressed, or recorded until Ctrl-C with --output.
 """
 
@@ -32,10 +34,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.data.datasets.layout import files_by_stem
 from epl_d2.data.label_io import read_image
 from epl_d2.files import write_whole
-from epl_d2.inference import Predictor, draw_labels
+from epl_d2.inference import InstancePrediction, InstancePredictor, Prediction, Predictor, draw_labels, load_predictor
 from epl_d2.inference.overlap import WriteBehind, read_ahead
 from epl_d2.inference.video import VideoReader, VideoWriter
 from epl_d2.visualization import write_png
@@ -43,26 +46,20 @@ from epl_d2.visualization import write_png
 TEST_WRITE = 2**20  # bytes
 
 
+@command
 def main() -> int:
     args = parse_arguments()
-    try:
-        images = find_images(args.input)
-        videos = name_videos(args.video)
-        if args.output:
-            check_output(args.output, args.kinds)
-        predictor = Predictor.from_config(args.config_file, args.weights, args.opts, args.device)
-        demo = Demo(predictor, args.output, args.kinds, args.legend)
-        demo.segment_images(images)
-        for name, path in videos.items():
-            demo.segment_video(path, name)
-        if args.webcam is not None:
-            demo.record_camera(args.webcam) if args.output else demo.show_camera(args.webcam)
-    except (OSError, ValueError, KeyError, cv2.error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    images = find_images(args.input)
+    videos = name_videos(args.video)
+    if args.output:
+        check_output(args.output, args.kinds)
+    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device)
+    demo = Demo(predictor, args.output, args.kinds, args.legend, args.min_score)
+    demo.segment_images(images)
+    for name, path in videos.items():
+        demo.segment_video(path, name)
+    if args.webcam is not None:
+        demo.record_camera(args.webcam) if args.output else demo.show_camera(args.webcam)
     if args.output:
         print(f"{demo.images} images and {demo.videos} videos in {', '.join(str(args.output / k) for k in args.kinds)}")
     if demo.failures:
@@ -83,6 +80,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--contours", action="store_true", help="write the contours of the classes")
     parser.add_argument("--ids", action="store_true", help="write class ids as PNG files")
     parser.add_argument("--no-legend", dest="legend", action="store_false", help="no class names below the pictures")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="instances are drawn from it on (default: %(default)s)",
+    )
     parser.add_argument("--device", help='"cpu", "cuda", "cuda:1"; default: the config\'s, or the CPU without CUDA')
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config options, KEY VALUE ...")
     args = parser.parse_args()
@@ -149,7 +153,17 @@ def check_output(folder: Path, kinds: Sequence[str]) -> None:
 class Demo:
     """Runs a predictor over pictures; a thread reads ahead, another draws and writes."""
 
-    def __init__(self, predictor: Predictor, output: Path | None, kinds: Sequence[str], legend: bool):
+    def __init__(
+        self,
+        predictor: Predictor | InstancePredictor,
+        output: Path | None,
+        kinds: Sequence[str],
+        legend: bool,
+        min_score: float = 0.5,
+    ):
+        if isinstance(predictor, InstancePredictor) and list(kinds) != ["overlay"]:
+            raise ValueError("--contours and --ids need a label for each pixel; instances are drawn by --overlay alone")
+        self.min_score = min_score
         self.predictor = predictor
         self.output = output
         self.kinds = kinds
@@ -169,7 +183,7 @@ class Demo:
                     self.failures.append(str(picture))
                     continue
                 result = self.predictor(picture)
-                writer.submit(self.write_image, name, result.image, result.labels)
+                writer.submit(self.write_image, name, result)
                 self.images += 1
 
     def segment_video(self, source: Path | int | str, name: str, ahead: int = 4) -> None:
@@ -189,7 +203,7 @@ class Demo:
                 try:
                     for frame in tqdm(frames, desc=name, total=reader.announced, unit="frame", disable=None):
                         result = self.predictor(frame)
-                        writer.submit(self.write_frame, videos, name, count, result.image, result.labels)
+                        writer.submit(self.write_frame, videos, name, count, result)
                         count += 1
                 except KeyboardInterrupt:
                     if reader.announced is not None:  # else it has no end of its own, and this is the way to end it
@@ -214,39 +228,45 @@ class Demo:
         try:
             for frame in reader:
                 result = self.predictor(frame)
-                picture = self.draw(result.image, result.labels, self.kinds[0], self.all_classes)
-                cv2.imshow("epl_d2", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                picture = self.draw(result, self.kinds[0])
+                try:
+                    cv2.imshow("epl_d2", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                except cv2.error as error:
+                    raise RuntimeError(f"no window can be shown ({error}); --output records instead") from error
                 key = cv2.waitKey(1) & 0xFF
                 if key in (ord("q"), 27) or cv2.getWindowProperty("epl_d2", cv2.WND_PROP_VISIBLE) < 1:
                     break
         finally:
             reader.close()
 
-    @property
-    def all_classes(self) -> range:
-        """A video needs one legend for all frames, so that they have one size."""
-        return range(len(self.predictor.classes))
-
-    def draw(self, image: np.ndarray, labels: np.ndarray, kind: str, shown: Sequence[int]) -> np.ndarray:
+    def draw(
+        self, result: Prediction | InstancePrediction, kind: str, shown: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """A picture of a result; the legend names the classes `shown`, or all, as frames of a video need."""
+        if isinstance(result, InstancePrediction):
+            return result.draw(min_score=self.min_score)
+        shown = range(len(result.classes)) if shown is None else shown
         kind = "colors" if kind == "ids" else kind
-        palette, classes = self.predictor.palette, self.predictor.classes
-        return draw_labels(image, labels, palette, classes, kind, shown if self.legend else ())
+        return draw_labels(
+            result.image, result.labels, result.palette, result.classes, kind, shown if self.legend else ()
+        )
 
-    def write_image(self, name: str, image: np.ndarray, labels: np.ndarray) -> None:
+    def write_image(self, name: str, result: Prediction | InstancePrediction) -> None:
         for kind in self.kinds:
             path = self.output / kind / f"{name}.png"
             if kind == "ids":
-                write_ids(path, labels)
-            else:
-                write_png(path, self.draw(image, labels, kind, np.unique(labels).tolist()))
+                write_ids(path, result.labels)
+                continue
+            shown = None if isinstance(result, InstancePrediction) else np.unique(result.labels).tolist()
+            write_png(path, self.draw(result, kind, shown))
 
     def write_frame(
-        self, videos: dict[str, VideoWriter], name: str, number: int, image: np.ndarray, labels: np.ndarray
+        self, videos: dict[str, VideoWriter], name: str, number: int, result: Prediction | InstancePrediction
     ) -> None:
         if "ids" in self.kinds:
-            write_ids(self.output / "ids" / name / f"{number:06d}.png", labels)
+            write_ids(self.output / "ids" / name / f"{number:06d}.png", result.labels)
         for kind, video in videos.items():
-            video.write(self.draw(image, labels, kind, self.all_classes))
+            video.write(self.draw(result, kind))
 
 
 def read_all(images: dict[str, str]) -> Iterator[tuple[str, np.ndarray | Exception]]:

@@ -1,8 +1,8 @@
 """Contour-aware Equipotential Learning (EPL, arXiv 2210.00223) for semantic segmentation in Detectron2.
 
-Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `epl_d2.evaluation`, `epl_d2.contours`,
-`epl_d2.visualization`), changes nothing in Detectron2 and does not load it. `add_epl_config`, `get_cfg` and `register`
-make the project's data sets, backbones and heads known to it.
+Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `epl_d2.evaluation`, `epl_d2.metrics`,
+`epl_d2.contours`, `epl_d2.visualization`), changes nothing in Detectron2 and does not load it. `add_epl_config`,
+`get_cfg` and `register` make the project's data sets, backbones and heads known to it.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ _HOMES = {
     "get_cfg": "config",
     "register": "registration",
 }
-_PARTS = ("contours", "data", "evaluation", "losses", "modeling", "visualization")
+_PARTS = ("contours", "data", "evaluation", "losses", "metrics", "modeling", "visualization")
 
 __all__ = [*_HOMES, *_PARTS]
 

@@ -113,6 +113,10 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.BACKEND = "auto"
     # Both of EPL's terms have one schedule.
     _add_schedule(cfg.MODEL.EPL)
+    # The same as shares of SOLVER.MAX_ITER, for schedules of any length: 0.5 begins in the middle. With one of them
+    # that is not 0, START_ITER and RAMP_ITERS stay 0.
+    cfg.MODEL.EPL.START_FRACTION = 0.0
+    cfg.MODEL.EPL.RAMP_FRACTION = 0.0
 
     cfg.MODEL.EPL.POINT = CN()
     # Factor of the point loss (eq. 3) in the total loss (eq. 5); 0 switches the term off. The paper's text has 0.1.

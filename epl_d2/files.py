@@ -20,6 +20,7 @@ __all__ = [
     "temporary_beside",
     "usable_cores",
     "whole_file",
+    "whole_folder",
     "write_whole",
 ]
 
@@ -63,6 +64,27 @@ def whole_file(path: str | os.PathLike, *, suffix: str | None = None, durable: b
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends, and is gone when it fails.
+
+    Args:
+        path: a folder that does not exist, or is empty. A missing folder around it is made.
+
+    Raises:
+        OSError: `path` holds something, or cannot be made.
+    """
+    path = Path(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[Path], object], *, durable: bool = False) -> None:

@@ -1,7 +1,9 @@
 """What a user sees of every command before it does anything."""
 
 import ast
+import os
 import re
+import runpy
 import subprocess
 import sys
 from functools import cache
@@ -75,7 +77,39 @@ print("of the command", file=sys.stderr)
 import torch
 torch.jit.script(torch.nn.Identity())
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
     before, after = done.stderr.split("of the command")
     assert before.strip() == ""
     assert len(re.findall("torch.jit.script. is deprecated", after)) == 1
+
+
+# What takes longer than ten seconds at its defaults, and is not Detectron2's evaluation, which says where it is.
+SLOW = (
+    *("tools/analyze_gradients.py", "tools/analyze_ignored.py", "tools/analyze_model.py", "tools/benchmark_data.py"),
+    *("tools/benchmark_evaluation.py", "tools/benchmark_inference.py", "tools/benchmark_losses.py"),
+    *("tools/find_loss_weights.py", "datasets/prepare_shapes.py"),
+)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_slow_shows_its_progress_on_a_terminal_alone(name):
+    nodes = ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8")))
+    calls = [
+        node for node in nodes if isinstance(node, ast.Call) and "tqdm" in map(ast.unparse, [node.func, *node.args])
+    ]
+    assert calls
+    for call in calls:
+        settings = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert settings.get("disable") == "None" and "unit" in settings
+
+
+def test_the_generated_scenes_are_counted_as_they_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["prepare_shapes.py", "--root", str(tmp_path), "--train", "3", "--val", "2"])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(ROOT / "datasets" / "prepare_shapes.py"), run_name="__main__")
+    shown = capsys.readouterr().err
+    assert "3/3 [" in shown and "2/2 [" in shown

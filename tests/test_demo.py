@@ -37,7 +37,14 @@ def test_demo_prints_a_table_and_draws_pictures(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     end = finished.stdout.split("on 3 shapes scenes, percent")[1]
-    assert all(column in end for column in ("mIoU", "F@1px", "F@9px", "trimap@1px", "trimap@9px"))
+    assert all(column in end for column in ("IoU", "F@1px", "F@9px", "trimap@3px"))
+    assert [line.split()[1] for line in end.splitlines() if line.startswith("| ")] == [
+        *("class", "sky", "ground", "disk", "polygon", "ring", "rod", "mean"),
+    ]
+    # What to look at, and the command that shows the difference.
+    assert "the thinnest class, rod" in end and f"--output {output}_cross_entropy MODEL.DEVICE cpu" in end
+    assert "MODEL.EPL.ENABLED False" in end
+    assert max(len(line) for line in end.splitlines() if line.startswith("|")) <= 100
     pictures = sorted((output / "pictures").iterdir())
     assert len(pictures) == 2
     for picture in pictures:

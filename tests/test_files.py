@@ -7,9 +7,19 @@ import sys
 import time
 
 import pytest
+import torch
 
 from epl_d2 import files
-from epl_d2.files import remove_stale_temporaries, temporary_beside, usable_cores, whole_file, write_whole
+from epl_d2.checkpoint.conversion import write_checkpoint
+from epl_d2.data.shapes import write_shapes
+from epl_d2.files import (
+    remove_stale_temporaries,
+    temporary_beside,
+    usable_cores,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -91,3 +101,33 @@ def test_usable_cores_are_bounded_by_affinity_and_by_the_quota_of_a_container(tm
         assert usable_cores() == cores
     monkeypatch.setattr(files, "_QUOTA", tmp_path / "none")
     assert usable_cores() == 12
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "model"
+    with whole_folder(path) as temporary:
+        (temporary / "a").write_text("whole")
+        assert not path.exists() and temporary.parent == path.parent
+    assert os.listdir(path.parent) == ["model"] and (path / "a").read_text() == "whole"
+    with pytest.raises(OSError, match="not empty"), whole_folder(path) as temporary:
+        (temporary / "a").write_text("another")
+    with pytest.raises(ValueError, match="failed"), whole_folder(tmp_path / "other"):
+        raise ValueError("failed")
+    assert os.listdir(tmp_path) == ["new"] and os.listdir(path.parent) == ["model"]
+    assert (path / "a").read_text() == "whole"
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_others_may_read_what_the_umask_lets_them(tmp_path, umask, file_mode, folder_mode):
+    before = os.umask(umask)
+    try:
+        write_checkpoint({"weight": torch.zeros(1)}, tmp_path / "model.pth")
+        write_whole(tmp_path / "scores.json", lambda path: path.write_text("{}"))
+        write_shapes(str(tmp_path / "shapes"), train=1, val=1, size=(32, 32), seed=0)
+    finally:
+        os.umask(before)
+    paths = tmp_path.rglob("*")
+    modes = {path.relative_to(tmp_path).as_posix(): (path.is_dir(), path.stat().st_mode & 0o777) for path in paths}
+    assert {"model.pth", "scores.json", "shapes", "shapes/train/images", "shapes/manifest.json"} <= modes.keys()
+    for name, (is_folder, mode) in modes.items():
+        assert mode == (folder_mode if is_folder else file_mode), name

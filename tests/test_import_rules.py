@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "epl_d2"
 # Libraries that not every part may load.
-LIBRARIES = {"cv2", "detectron2", "fvcore", "numba", "torch"}
+LIBRARIES = {"cv2", "detectron2", "fvcore", "numba", "torch", "torchmetrics"}
 # Every part of the package (a folder, or a module beside the folders), from the ground up -> the other parts, and those
 # of the libraries, that its files may import.
 MAY_IMPORT = {
@@ -18,25 +18,29 @@ MAY_IMPORT = {
     "quiet_detectron2": {"detectron2", "fvcore"},
     "files": set(),
     "processes": set(),
+    "commands": set(),
+    "provenance": set(),
+    "run_record": {"files", "provenance"},
     "compilation": {"numba"},
     "contours": {"compilation", "cv2"},
     "losses": {"compilation", "files", "torch"},
     "config": {"losses", "registration", "detectron2"},
     "data": {"config", "contours", "files", "cv2", "detectron2", "fvcore", "torch"},
     "evaluation": {"compilation", "contours", "data", "files", "processes", "cv2", "detectron2", "torch"},
+    "metrics": {"contours", "evaluation", "torch", "torchmetrics"},
     "visualization": {"contours", "data", "files", "losses", "cv2", "torch"},
     "modeling": {"config", "contours", "losses", "detectron2", "fvcore", "torch"},
     "registration": {"data", "modeling", "detectron2"},
     "checkpoint": {"config", "files", "detectron2", "torch"},
     "engine": {
-        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "visualization"),
-        *("detectron2", "torch"),
+        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
+        *("visualization", "detectron2", "torch"),
     },
     "analysis": {"contours", "data", "evaluation", "losses", "detectron2", "fvcore", "torch"},
     "inference": {"checkpoint", "data", "engine", "files", "modeling", "visualization", "cv2", "detectron2", "torch"},
     "export": {"files", "modeling", "torch"},
     "experiments": {
-        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes"),
+        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
         *("detectron2", "torch"),
     },
 }
@@ -113,8 +117,8 @@ importlib.util.find_spec = lambda name, *a: None if name == "detectron2" else re
 def test_pure_parts_load_neither_detectron2_nor_torch_where_they_do_not_need_it():
     code = """
 import importlib, sys
-for name in ("", ".contours", ".files", ".evaluation", ".visualization", ".data.label_io", ".data.datasets.metadata",
-             ".data.shapes", ".experiments.launch", ".experiments.results"):
+for name in ("", ".contours", ".files", ".evaluation", ".metrics", ".visualization", ".data.label_io",
+             ".data.datasets.metadata", ".data.shapes", ".experiments.launch", ".experiments.results"):
     importlib.import_module("epl_d2" + name)
     assert not {"torch", "detectron2"} & set(sys.modules), name
 """

@@ -19,13 +19,16 @@ import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
 from detectron2.utils.env import seed_all_rng
+from tqdm import tqdm
 
 from epl_d2.analysis.gradients import analyze_gradients
 from epl_d2.checkpoint.checkpointer import Checkpointer
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.commands import command
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.experiments.results import markdown_table
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -40,16 +43,14 @@ def main() -> int:
             parser.error(f"--{name} is {value}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
-    try:
-        check_datasets(cfg, training=True)
-        seed_all_rng(cfg.SEED)
-        model = Trainer.build_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-        batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
-        terms, pixels = analyze_gradients(model, batches, args.widths)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    require_pixel_labels(cfg, "the gradients are those at the logits of")
+    check_datasets(cfg, training=True)
+    seed_all_rng(cfg.SEED)
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
+    shown = tqdm(batches, total=args.batches, unit="batch", disable=None)
+    terms, pixels = analyze_gradients(model, shown, args.widths)
     bands = [f"{width} px" for width in args.widths]
     print("gradient at the logits; `size` as a multiple of loss_sem_seg's, `share` in percent of the term's own\n")
     header = ["term", "value", "size", *(f"size in {band}" for band in bands), *(f"share in {band}" for band in bands)]

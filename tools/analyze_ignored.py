@@ -13,27 +13,25 @@ the losses see stand at a contour of the labels.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from epl_d2.analysis.ignored import contour_pixels, shift_scores
+from epl_d2.commands import command
 from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.evaluation.prediction_folders import find_targets
 from epl_d2.experiments.results import markdown_table
 from epl_d2.visualization.ground_truth import read_ground_truth
 
 
+@command
 def main() -> int:
     args = parse_arguments()
-    try:
-        print("\n".join(args.analyze(args)))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    print("\n".join(args.analyze(args)))
     return 0
 
 
@@ -58,8 +56,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_labels(args: argparse.Namespace) -> Iterator[np.ndarray]:
-    for file, _ in find_targets(args.labels, args.dataset == "cityscapes").values():
+def read_labels(args: argparse.Namespace, every: int = 1) -> Iterator[np.ndarray]:
+    files = list(find_targets(args.labels, args.dataset == "cityscapes").values())[::every]
+    for file, _ in tqdm(files, unit="file", disable=None):
         yield read_ground_truth(file, DATASETS[args.dataset])
 
 
@@ -97,7 +96,7 @@ def analyze_lines(args: argparse.Namespace) -> list[str]:
     if args.every < 1:
         raise ValueError(f"--every is {args.every}, expected at least 1")
     found = {(size, mode): LinePixels() for size in args.kernel_sizes for mode in IGNORE_MODES}
-    for labels in itertools.islice(read_labels(args), 0, None, args.every):
+    for labels in read_labels(args, args.every):
         for size, mode in found:
             counts = count_line_pixels(
                 torch.from_numpy(labels), size, ignore_value=DATASETS[args.dataset].ignore_value, ignore_mode=mode

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 import epl_d2.quiet_detectron2  # noqa: F401
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
+from tqdm import tqdm
 
 from epl_d2.analysis.cost import (
     count_inference,
@@ -29,7 +31,8 @@ from epl_d2.analysis.cost import (
     synthetic_batch,
     time_in_turns,
 )
-from epl_d2.engine import Trainer, read_config
+from epl_d2.commands import command
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.modeling import build_epl_loss
 
 TASKS = ("parameters", "flops", "step")
@@ -61,14 +64,17 @@ def print_step(cfg, model: torch.nn.Module, images: int, size: tuple[int, int], 
 
     def forward(name: str) -> torch.Tensor:
         model.sem_seg_head.epl = terms[name]
-        with EventStorage(cfg.MODEL.EPL.START_ITER + cfg.MODEL.EPL.RAMP_ITERS):
+        # Where both kinds of its schedule have come to their end.
+        with EventStorage(cfg.SOLVER.MAX_ITER + cfg.MODEL.EPL.START_ITER + cfg.MODEL.EPL.RAMP_ITERS):
             return sum(model(records).values())
 
     def step(name: str) -> None:
         model.zero_grad(set_to_none=True)
         forward(name).backward()
 
-    seconds = time_in_turns({name: lambda name=name: step(name) for name in terms}, repetitions, model.device)
+    progress = partial(tqdm, unit="turn", leave=False, disable=None)
+    steps = {name: lambda name=name: step(name) for name in terms}
+    seconds = time_in_turns(steps, repetitions, model.device, progress)
     header = ["step", "ms", "MiB kept for backward"]
     rows = []
     for name in terms:
@@ -86,6 +92,7 @@ def print_step(cfg, model: torch.nn.Module, images: int, size: tuple[int, int], 
     print(f"EPL adds {with_quartiles(100 * (with_term / without - 1))} percent to the time of a step")
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -100,6 +107,10 @@ def main() -> int:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
+    try:
+        require_pixel_labels(cfg, "counted is")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     size = tuple(args.size or cfg.INPUT.CROP.SIZE)
     model = Trainer.build_model(cfg)
     if "parameters" in args.tasks:

@@ -24,8 +24,10 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from tabulate import tabulate
+from tqdm import tqdm
 
 from epl_d2 import get_cfg, register
+from epl_d2.commands import command
 from epl_d2.data.augmentation_recipe import build_train_augmentations
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_yaml
@@ -38,7 +40,7 @@ Step = Callable[[dict[str, Any]], Any]
 def measure(steps: dict[str, Step], records: list[dict[str, Any]], repetitions: int) -> dict[str, float]:
     """Milliseconds an image of every step; the steps take turns on each image."""
     spent = np.zeros((len(steps), len(records), repetitions))
-    for repetition in range(repetitions):
+    for repetition in tqdm(range(repetitions), unit="repetition", disable=None):
         for number, record in enumerate(records):
             for row, step in enumerate(steps.values()):
                 np.random.seed((repetition, number))
@@ -87,6 +89,7 @@ def build_steps(name: str, crop: tuple[int, int], records: list[dict[str, Any]])
     }
 
 
+@command
 def main() -> int:
     """Print the table; exit code 1 if ours is slower than --max-ratio times Detectron2's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -21,7 +21,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.label_io import read_label
 from epl_d2.evaluation import BoundaryStatistics
@@ -142,7 +144,8 @@ def time_pair(prediction: np.ndarray, target: np.ndarray, classes: int, widths: 
 
 def time_case(name: str, pairs: list[Pair], classes: int, widths: list[int], repeats: int, plain_images: int) -> None:
     """Print the mean times of these pairs, and the ratio to :func:`dilation_scores` on the first few."""
-    times = np.mean([time_pair(*pair, classes, widths, repeats) for pair in pairs], axis=0)
+    shown = tqdm(pairs, desc=name, unit="image", disable=None)
+    times = np.mean([time_pair(*pair, classes, widths, repeats) for pair in shown], axis=0)
     confusion, contours, trimap, bands, everything, filling, nearest, bincount = times
     main_part = confusion + contours + trimap
     wrong = statistics.mean(float((p != t)[t != VOID].mean()) for p, t in pairs)
@@ -160,7 +163,7 @@ def time_case(name: str, pairs: list[Pair], classes: int, widths: list[int], rep
         counted.update(prediction, target)
         counts = counted.counts
         if not (np.array_equal(matched, counts["contour_matched"]) and np.array_equal(banded, counts["trimap"])):
-            sys.exit("the dilations give other counts: the evaluation or the comparison is wrong")
+            raise RuntimeError("the dilations give other counts: the evaluation or the comparison is wrong")
         print(f"  a dilation for each class and width (OpenCV): {plain:.0f} ms, the same counts,", end=" ")
         print(f"{plain / main_part:.0f} times as long")
 
@@ -174,10 +177,11 @@ def labels_of(
         return
     files = sorted(folder.rglob(pattern))[:images]
     if not files:
-        sys.exit(f"no {pattern} below {folder}")
+        raise FileNotFoundError(f"no {pattern} below {folder}")
     yield from (read_label(file) for file in files)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cityscapes", type=Path, metavar="DIR", help="folder with *_labelTrainIds.png below it")
@@ -207,7 +211,8 @@ def main() -> None:
         rng = np.random.default_rng(1)
         size = (size[0] // options.shrink, size[1] // options.shrink)
         labels = list(labels_of(folder, pattern, size, classes, options.images))
-        pairs = [(perturb(rng, target, classes), target) for target in labels]
+        shown = tqdm(labels, desc=f"{name}, making predictions", unit="image", disable=None)
+        pairs = [(perturb(rng, target, classes), target) for target in shown]
         source = "procedural" if folder is None else str(folder)
         time_case(f"{name} ({source})", pairs, classes, widths, options.repeats, options.plain_images)
 
@@ -223,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

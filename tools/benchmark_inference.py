@@ -25,7 +25,9 @@ import epl_d2.quiet_detectron2  # noqa: F401
 import torch
 from detectron2.config import CfgNode
 from tabulate import tabulate
+from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.engine import Trainer, read_config
 from epl_d2.modeling import SemanticSegmentorWithTTA
 
@@ -38,6 +40,7 @@ PROTOCOLS = {
 }
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
@@ -68,7 +71,7 @@ def measure(model: torch.nn.Module, cfg: CfgNode, image: torch.Tensor, runs: int
     clock = PassClock(model)
     whole, passes = [], []
     try:
-        for run in range(runs + 1):  # the first one is not counted
+        for run in tqdm(range(runs + 1), unit="run", leave=False, disable=None):  # the first one is not counted
             clock.seconds, clock.count = 0.0, 0
             started = now(model)
             segmentor([{"image": image}])

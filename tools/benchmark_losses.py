@@ -2,19 +2,23 @@
 """Time and memory of the EPL losses beside cross entropy and other losses for segmentation.
 
 Each loss runs forward and backward on the same logits and labels, in turns, so that a slow moment of the machine meets
-all of them. A number is the median over the turns of its time as a multiple of the cross entropy of the same turn. The
-extra memory is the peak of what is allocated during one forward and backward, as a multiple of the logits' bytes (the
-gradient of the logits, once their size, is part of it).
+all of them. A number is the median over the turns of its time as a multiple of the cross entropy of the same turn (of
+the binary one, for masks), and the fastest of its turns in nanoseconds a logit. With one thread on a CPU it is the
+processor's time, which other jobs on the machine change little, else that of a clock. The extra memory is the peak of
+what is allocated during one forward and backward, as a multiple of the logits' bytes (the gradient of the logits, once
+their size, is part of it).
 
     python tools/benchmark_losses.py                                   # the CPU table of docs/performance.md
     python tools/benchmark_losses.py --device cuda                     # the same for a GPU
     python tools/benchmark_losses.py --shape 4 19 256 512 --present 10 --kernel-size 11 --splitter C
+    python tools/benchmark_losses.py --mode binary                     # masks of instances
 """
 
 import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +30,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
+from epl_d2.commands import command
 from epl_d2.contours import signed_distance
 from epl_d2.losses import (
     EPLLoss,
@@ -43,6 +49,8 @@ SHAPES = {
     "cpu": [((2, 21, 256, 256), 13), ((1, 19, 512, 512), 17), ((2, 21, 256, 256), 3)],
     "cuda": [((4, 19, 512, 1024), 17), ((16, 21, 512, 512), 13), ((16, 21, 512, 512), 3)],
 }
+# The masks of a Mask R-CNN with 512 positive boxes, of a point head's size, and of two whole images with 8 classes.
+MASK_SHAPES = [(512, 1, 28, 28), (100, 1, 112, 112), (16, 1, 512, 512)]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -56,6 +64,33 @@ def make_scene(shape: tuple[int, int, int, int], present: int, seed: int) -> tup
     logits = 4 * F.one_hot(prediction, k).movedim(3, 1) + 0.5 * torch.randn(n, k, h, w, generator=generator)
     labels[:, -max(1, h // 50) :] = 255
     return logits.contiguous(), labels
+
+
+def make_masks(shape: tuple[int, int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, 1, H, W]`` and masks of the same shape, bool: one or two objects that fill half of it."""
+    n, k, h, w = shape
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, k, 3, 3, generator=generator)
+    masks = F.interpolate(coarse, size=(h, w), mode="bicubic") > 0
+    prediction = F.interpolate(coarse, size=(h, w), mode="bilinear")
+    return 4 * prediction + 0.5 * torch.randn(shape, generator=generator), masks
+
+
+def mask_losses(masks: Tensor, kernel_size: int, splitter: str) -> dict[str, Loss]:
+    """The losses of masks by name; binary cross entropy first."""
+    floats = masks.float()  # as it takes them
+    options = {"kernel_size": kernel_size, "splitter": splitter, "mode": "binary"}
+    both = {"point_kernel_size": kernel_size, "line_kernel_size": kernel_size, "splitter": splitter}
+    epl = EPLLoss(mode="binary", point_weight=1, line_weight=1, **both)
+    return {
+        "binary cross entropy": lambda x, _: F.binary_cross_entropy_with_logits(x, floats),
+        "EPL point": lambda x, y: point_loss(x, y, **options),
+        "EPL line, contour": lambda x, y: line_loss(x, y, **options),
+        "EPLLoss: point and line, contour": lambda x, y: sum(epl(x, y).values()),
+        "EPL line of softmax over (0, logit)": lambda x, y: line_loss(
+            torch.cat((torch.zeros_like(x), x), dim=1), y[:, 0].long(), kernel_size=kernel_size, splitter=splitter
+        ),
+    }
 
 
 def signed_distances(labels: Tensor, classes: int) -> Tensor:
@@ -110,9 +145,10 @@ def seconds(loss: Loss, logits: Tensor, labels: Tensor) -> float:
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1000
-    begin = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
     run(loss, logits, labels)
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def extra_memory(loss: Loss, logits: Tensor, labels: Tensor) -> int:
@@ -139,9 +175,11 @@ def extra_memory(loss: Loss, logits: Tensor, labels: Tensor) -> int:
     return peak
 
 
+@command
 def main() -> None:
     """Parse the arguments and print one table a shape."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--mode", default="multiclass", choices=["multiclass", "binary"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2, help="threads on a CPU")
     parser.add_argument("--repeats", type=int, default=15)
@@ -155,29 +193,40 @@ def main() -> None:
         parser.error("--device cuda: torch.cuda.is_available() is False")
     if args.present is not None and not (args.shape and 1 <= args.present <= args.shape[1]):
         parser.error("--present needs --shape, and lies in 1..K")
+    binary = args.mode == "binary"
+    if binary and args.shape and args.shape[1] != 1:
+        parser.error("--mode binary takes one channel: --shape N 1 H W")
     torch.set_num_threads(args.threads)
     shapes = [(tuple(args.shape), args.present or args.shape[1])] if args.shape else SHAPES[args.device]
+    if binary and not args.shape:
+        shapes = [(shape, 1) for shape in MASK_SHAPES]
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {args.threads} threads"
     print(f"torch {torch.__version__}, {where}, kernel {args.kernel_size}, splitter {args.splitter}")
 
     for shape, present in shapes:
-        logits, labels = (tensor.to(args.device) for tensor in make_scene(shape, present, args.seed))
+        made = make_masks(shape, args.seed) if binary else make_scene(shape, present, args.seed)
+        logits, labels = (tensor.to(args.device) for tensor in made)
         logits.requires_grad_()
-        losses = losses_to_compare(logits, labels, args.kernel_size, args.splitter)
+        rays = args.kernel_size, args.splitter
+        losses = mask_losses(labels, *rays) if binary else losses_to_compare(logits, labels, *rays)
         turns: dict[str, list[float]] = {name: [] for name in losses}
-        for turn in range(args.repeats + 2):
+        for turn in tqdm(range(args.repeats + 2), desc=str(list(shape)), unit="turn", leave=False, disable=None):
             for name, loss in losses.items():
                 duration = seconds(loss, logits, labels)
                 if turn >= 2:
                     turns[name].append(duration)
-        print(f"\n| {list(shape)}, {present} classes present | ms | x cross entropy | extra memory, x logits |")
-        print("| --- | --- | --- | --- |")
-        reference = turns["cross entropy"]
+        base_name, *_ = losses
+        what = f"{list(shape)}" if binary else f"{list(shape)}, {present} classes present"
+        print(f"\n| {what} | ms | ns a logit | x {base_name} | extra memory, x logits |")
+        print("| --- | --- | --- | --- | --- |")
+        reference = turns[base_name]
         for name, loss in losses.items():
             ratio = statistics.median(mine / base for mine, base in zip(turns[name], reference, strict=True))
             memory = extra_memory(loss, logits, labels) / (logits.numel() * logits.element_size())
-            print(f"| {name} | {1000 * statistics.median(turns[name]):.1f} | {ratio:.1f} | {memory:.2f} |", flush=True)
+            fastest = 1e9 * min(turns[name]) / logits.numel()
+            median = 1000 * statistics.median(turns[name])
+            print(f"| {name} | {median:.1f} | {fastest:.1f} | {ratio:.1f} | {memory:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

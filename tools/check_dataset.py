@@ -20,11 +20,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
 from epl_d2 import register
+from epl_d2.commands import command
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.label_check import describe, inspect_record, summarize
 from epl_d2.files import usable_cores
 
 
+@command
 def main() -> int:
     """Check one data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,16 +36,12 @@ def main() -> int:
     parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
     args = parser.parse_args()
     register()
-    try:
-        if args.dataset_file:
-            register_from_yaml(args.dataset_file)
-        if args.name not in DatasetCatalog.list():
-            known = sorted(name for name in DatasetCatalog.list() if "sem_seg" in name)
-            raise ValueError(f"there is no data set {args.name!r}; known are {known}")
-        records = DatasetCatalog.get(args.name)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.dataset_file:
+        register_from_yaml(args.dataset_file)
+    if args.name not in DatasetCatalog.list():
+        known = sorted(name for name in DatasetCatalog.list() if "sem_seg" in name)
+        raise ValueError(f"there is no data set {args.name!r}; known are {known}")
+    records = DatasetCatalog.get(args.name)
 
     metadata = MetadataCatalog.get(args.name)
     inspect = partial(inspect_record, num_classes=len(metadata.stuff_classes), ignore_value=metadata.ignore_label)

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from epl_d2.commands import command
 from epl_d2.evaluation.curves import PANELS, draw_gains
 from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row
 from epl_d2.experiments.results import markdown_table
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
                 counts.at_widths(options.widths).write(file)
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -78,11 +80,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.block is not None and options.block < 1:
         parser.error(f"--block must be at least 1, got {options.block}")
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    run(options)
     return 0
 
 

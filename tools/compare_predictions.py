@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from epl_d2.commands import command
 from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image, read_label
@@ -86,18 +87,15 @@ class Score:
         return undefined, 0.0 if undefined else -abs(self.change), self.files.name
 
 
+@command
 def main() -> int:
     args = parse_arguments()
     dataset = DATASETS[args.dataset]
     failures: list[str] = []
-    try:
-        pairs = find_files(args)
-        args.output.mkdir(parents=True, exist_ok=True)
-        scores, totals = rank(pairs, dataset, args.tolerance, failures)
-        write_ranking(args.output / "ranking.csv", scores)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    pairs = find_files(args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    scores, totals = rank(pairs, dataset, args.tolerance, failures)
+    write_ranking(args.output / "ranking.csv", scores)
     for place, score in enumerate(progress(scores[: args.top], "drawing"), start=1):
         try:
             sheet = draw(score, dataset, args.tolerance)

@@ -16,11 +16,13 @@ from detectron2.modeling import build_backbone, build_model
 
 from epl_d2 import get_cfg
 from epl_d2.checkpoint import SOURCES, convert_state_dict, read_state_dict, write_checkpoint
+from epl_d2.commands import command
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COUNTER = "num_batches_tracked"
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -32,12 +34,8 @@ def main() -> int:
     parser.add_argument("input", metavar="IN", help="its checkpoint; only tensors are read from it")
     parser.add_argument("output", metavar="OUT", help="checkpoint to write (.pth)")
     args = parser.parse_args()
-    try:
-        converted = convert_state_dict(read_state_dict(args.input), args.source, fpn=args.fpn)
-        write_checkpoint(converted, args.output)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    converted = convert_state_dict(read_state_dict(args.input), args.source, fpn=args.fpn)
+    write_checkpoint(converted, args.output)
     print(f"{args.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} values")
     whole = any(name.startswith("sem_seg_head.") for name in converted)
     fitting = fitting_configs(converted, args.source, whole=whole)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from epl_d2.commands import command
 from epl_d2.contours.nearest import MAX_DISTANCE
 from epl_d2.data.datasets.layout import read_list
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
@@ -168,23 +169,22 @@ def run(options: argparse.Namespace) -> None:
             print(f"warning: {name}: {warning}", file=sys.stderr)
         if left_out:
             print(f"{len(left_out)} of {len(names)} images left out:", *left_out, sep="\n  ")
-        if options.output is not None:
-            write_report(options.output / name, record, report_widths)
     if len(records) > 1:
         print(f"\npercent\n{format_table(comparison_table(records, report_widths))}")
-        if options.output is not None:
-            write_comparison(options.output, records, report_widths)
-    if options.output is not None:
-        print(f"\nwritten to {options.output}")
+    if options.output is None:
+        return
+    for record in records:  # after all of them: a folder that cannot be scored leaves nothing behind
+        write_report(options.output / record["name"], record, report_widths)
+    if len(records) > 1:
+        write_comparison(options.output, records, report_widths)
+    print(f"\nwritten to {options.output}")
 
 
+@command
 def main() -> None:
     options = parse_arguments()
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run(options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,12 +20,14 @@ import epl_d2.quiet_detectron2  # noqa: F401
 import torch
 
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.engine import Trainer, read_config
+from epl_d2.commands import command
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
 
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -49,6 +51,11 @@ def main() -> int:
 
     cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
     cfg.freeze()
+    try:
+        require_pixel_labels(cfg, "exported is")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     height, width = cfg.INPUT.CROP.SIZE
     numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
     model = Trainer.build_model(cfg).eval()
@@ -65,11 +72,10 @@ def main() -> int:
             dtype=DTYPES[args.input],
             fixed_size=args.fixed_size,
         )
-    except (ExportError, ParityError, ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, (ExportError, ParityError)) and not args.fixed_size:
-            print("A file for one size of picture may be possible: --fixed-size", file=sys.stderr)
-        return 1
+    except (ExportError, ParityError) as error:
+        if args.fixed_size:
+            raise
+        raise type(error)(f"{error}\nA file for one size of picture may be possible: --fixed-size") from error
     sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
     print(f"{args.output}: {args.result} of {sizes}; differs from the model by at most {difference:.1e}")
     return 0

@@ -14,10 +14,12 @@ import sys
 import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
+from epl_d2.commands import command
 from epl_d2.data.class_pixels import class_pixels, class_weights
 from epl_d2.engine import check_datasets, read_config
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -30,15 +32,11 @@ def main() -> int:
     )
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...; comes last")
     args = parser.parse_args()
-    try:
-        cfg = read_config(args.config_file, args.opts)
-        check_datasets(cfg, training=True)
-        head = cfg.MODEL.SEM_SEG_HEAD
-        pixels = class_pixels(tuple(cfg.DATASETS.TRAIN), head.NUM_CLASSES, head.IGNORE_VALUE)
-        weights = class_weights(pixels, args.power)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    cfg = read_config(args.config_file, args.opts)
+    check_datasets(cfg, training=True)
+    head = cfg.MODEL.SEM_SEG_HEAD
+    pixels = class_pixels(tuple(cfg.DATASETS.TRAIN), head.NUM_CLASSES, head.IGNORE_VALUE)
+    weights = class_weights(pixels, args.power)
     print(f"[{', '.join(f'{weight:.4g}' for weight in weights)}]")
     return 0
 

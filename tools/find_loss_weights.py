@@ -20,10 +20,12 @@ import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
 from detectron2.utils.env import seed_all_rng
+from tqdm import tqdm
 
 from epl_d2.analysis.loss_weights import added_losses, check_sizes, weights_for_sizes, with_unit_weights
 from epl_d2.checkpoint.checkpointer import Checkpointer
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.commands import command
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.files import write_whole
 
 
@@ -39,6 +41,7 @@ def read_sizes(pairs: list[str]) -> dict[str, float]:
     return sizes
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -50,20 +53,18 @@ def main() -> int:
     args = parser.parse_args()
     if args.batches < 1:
         parser.error(f"--batches is {args.batches}, expected at least 1")
-    try:
-        sizes = read_sizes(args.sizes)
-        cfg = read_config(args.config_file, args.opts)
-        check_sizes(cfg, sizes)
-        cfg = with_unit_weights(cfg, sizes)
-        check_datasets(cfg, training=True)
-        seed_all_rng(cfg.SEED)
-        model = Trainer.build_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-        batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
-        weights = weights_for_sizes(model, batches, sizes, added_losses(cfg))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    sizes = read_sizes(args.sizes)
+    cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "the gradients are those at the logits of")
+    check_sizes(cfg, sizes)
+    cfg = with_unit_weights(cfg, sizes)
+    check_datasets(cfg, training=True)
+    seed_all_rng(cfg.SEED)
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
+    shown = tqdm(batches, total=args.batches, unit="batch", disable=None)
+    weights = weights_for_sizes(model, shown, sizes, added_losses(cfg))
     for key, weight in weights.items():
         print(f"{key} {weight:.6g}")
     if args.output is not None:

@@ -27,6 +27,7 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 
 from epl_d2.checkpoint.loading import load_weights
+from epl_d2.commands import command
 from epl_d2.engine import Trainer, check_datasets, read_config
 from epl_d2.experiments.results import markdown_table
 from epl_d2.files import write_whole
@@ -72,6 +73,7 @@ def scores_at(cfg: CfgNode, taus: Sequence[float], weights: Sequence[str]) -> np
     return np.array(scores)
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -89,12 +91,8 @@ def main() -> int:
     cfg.OUTPUT_DIR = ""  # no files of the evaluators
     cfg.TEST.SAVE_PREDICTIONS = cfg.TEST.SAVE_IMAGE_COUNTS = False
     taus = sorted(set(args.taus))
-    try:
-        check_datasets(cfg, training=True)
-        scores = scores_at(cfg, taus, args.weights)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    check_datasets(cfg, training=True)
+    scores = scores_at(cfg, taus, args.weights)
     means = scores.mean(axis=0)
     best = int(means[:, METRICS.index(args.metric)].argmax())
     rows = [[f"{tau:g}{' *' * (n == best)}", *(f"{v:.2f}" for v in means[n])] for n, tau in enumerate(taus)]

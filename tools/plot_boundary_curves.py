@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from epl_d2.commands import command
 from epl_d2.evaluation.curves import draw_curve_rows, draw_curves
 from epl_d2.evaluation.prediction_folders import distinct_names
 from epl_d2.evaluation.report import CURVES_FILE
@@ -61,6 +62,7 @@ def write_picture(options: argparse.Namespace, path: Path) -> None:
     draw_curves([{**record, "name": name} for record, name in zip(records, names, strict=True)], path)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -73,13 +75,10 @@ def main() -> None:
         parser.error("give either runs or --grids")
     if options.names and len(options.names) != len(options.runs):
         parser.error(f"{len(options.names)} --names for {len(options.runs)} runs")
-    try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(options.output, lambda path: write_picture(options, path))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.output, lambda path: write_picture(options, path))
     print(f"written: {options.output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from epl_d2.analysis.contour_force import LOSSES, contour_force, ray_response
+from epl_d2.commands import command
 from epl_d2.files import write_whole
 
 KERNEL_SIZES = (3, 7, 15)
@@ -49,6 +50,7 @@ def draw(path: Path, widths: list[float], offsets: np.ndarray) -> None:
     figure.savefig(path, dpi=100)
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=float, nargs="+", default=[0.5, 1.0], help="pixels (default: 0.5 1)")
@@ -56,10 +58,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("contour_force.png"), help="default: %(default)s")
     options = parser.parse_args()
     if min(*options.widths, options.largest) <= 0:
-        sys.exit("error: widths and offsets must be positive")
+        parser.error("widths and offsets must be positive")
     write_whole(options.output, lambda path: draw(path, options.widths, np.linspace(0, options.largest, 81)))
     print(f"written: {options.output}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,9 +14,7 @@ import hashlib
 import io
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +26,17 @@ from detectron2.config import CfgNode
 
 from epl_d2 import get_cfg
 from epl_d2.checkpoint import read_state_dict
+from epl_d2.commands import command
 from epl_d2.evaluation.report import CURVES_FILE
-from epl_d2.experiments.runs import read_record
 from epl_d2.experiments.scores import headline_metrics, read_scores
+from epl_d2.files import whole_folder
+from epl_d2.run_record import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN = "not recorded"
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder with config.yaml and the checkpoint")
@@ -44,11 +45,7 @@ def main() -> int:
         "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
     )
     options = parser.parse_args()
-    try:
-        file = publish(options.run, options.output, options.checkpoint)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    file = publish(options.run, options.output, options.checkpoint)
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
     return 0
 
@@ -65,21 +62,14 @@ def publish(run: Path, output: Path, checkpoint: str = "model_final.pth") -> Pat
     cfg = read_config(run / "config.yaml")
     weights = strip(run / checkpoint)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
-    record = read_record(run) or {}
+    record = load_record(run) or {}
     card = model_card(name, cfg, record, read_metrics(run, cfg))
     cfg.MODEL.WEIGHTS = name
     cfg.OUTPUT_DIR = "./output"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
+    with whole_folder(output) as temporary:
         (temporary / name).write_bytes(weights)
         (temporary / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)
-        os.rename(temporary, output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return output / name
 
 

@@ -28,12 +28,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from epl_d2.commands import command
 from epl_d2.experiments.grid import Grid, read_grid
 from epl_d2.experiments.runs import Run, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -63,11 +65,7 @@ def main() -> int:
             parser.error(f"--{name.replace('_', '-')} must be above 0, got {number}")
     if options.output is not None and len(options.grids) > 1:
         parser.error("--output takes one grid")
-    try:
-        return run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run(options)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -151,10 +149,11 @@ def list_runs(runs: list[Run], waiting: Mapping[str, Run], teraflops: float) -> 
     """The runs with their commands, and what those that have not finished are estimated to cost."""
     from epl_d2.experiments.cost import ASSUMPTIONS, gpu_hours
 
+    width = max((len(planned.name) for planned in runs), default=0)
     for planned in runs:
         hours = "? h" if planned.operations is None else f"{gpu_hours(planned.operations, teraflops):.2f} h"
         cost = hours if planned.folder in waiting else "finished"
-        print(f"{planned.config_hash} {cost:>8} {shlex.join(planned.command)}")
+        print(f"{planned.name:<{width}} {cost:>8} {planned.config_hash} {shlex.join(planned.command)}")
     total = gpu_hours(sum(planned.operations or 0.0 for planned in waiting.values()), teraflops)
     print(f"estimate: {total:.2f} GPU hours at {teraflops:g} TFLOP/s (--tflops): {ASSUMPTIONS}")
     iterations = sum(planned.max_iter for planned in waiting.values())
@@ -162,8 +161,8 @@ def list_runs(runs: list[Run], waiting: Mapping[str, Run], teraflops: float) -> 
 
 
 def collect(grid: Grid, output: Path, folder: Path) -> None:
-    from epl_d2.experiments.provenance import describe_commit
     from epl_d2.experiments.results import write_results
+    from epl_d2.provenance import describe_commit
 
     for path in write_results(grid, output, folder, str(describe_commit(ROOT)["commit"])):
         print(f"written: {path}")

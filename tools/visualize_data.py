@@ -19,6 +19,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2 import get_cfg
+from epl_d2.commands import command
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_config, register_from_yaml
 from epl_d2.data.label_io import read_image, read_record_label
@@ -97,6 +98,7 @@ def build_mapper(name: str, config_file: str, crop: list[int] | None) -> SemSegD
     return SemSegDatasetMapper(cfg, True)
 
 
+@command
 def main() -> int:
     """Write one sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,16 +111,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="output/data", help="folder of the sheet (default: %(default)s)")
     args = parser.parse_args()
-    try:
-        if args.dataset_file:
-            register_from_yaml(args.dataset_file)
-        mapper = build_mapper(args.name, args.config_file, args.crop)
-        sheet = contact_sheet(args.name, mapper, args.images, args.augmented, args.seed)
-        path = os.path.join(args.output, f"{args.name}.png")
-        write_png(path, sheet)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.dataset_file:
+        register_from_yaml(args.dataset_file)
+    mapper = build_mapper(args.name, args.config_file, args.crop)
+    sheet = contact_sheet(args.name, mapper, args.images, args.augmented, args.seed)
+    path = os.path.join(args.output, f"{args.name}.png")
+    write_png(path, sheet)
     print(path)
     return 0
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from epl_d2.commands import command
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image
 from epl_d2.data.shapes import render_scene
@@ -38,33 +39,30 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
+@command
 def main() -> int:
     args = parse_arguments()
-    try:
-        cfg = build_config(args) if args.config_file else None
-        dataset, label_map = find_dataset(args, cfg)
-        image, labels, source = read_scene(args, dataset, label_map)
-        class_id = find_class(args.class_name, labels, dataset, source)
-        sheet = potential_sheet(
-            image,
-            labels,
-            class_id,
-            kernel_size=args.kernel_size or (cfg.MODEL.EPL.LINE.KERNEL_SIZE if cfg else 7),
-            splitter=args.splitter or (cfg.MODEL.EPL.SPLITTER if cfg else "A"),
-            convolution=args.convolution or (cfg.MODEL.EPL.CONVOLUTION if cfg else "anisotropic"),
-            padding=args.padding,
-            ignore_mode=args.ignore_mode or (cfg.MODEL.EPL.IGNORE_MODE if cfg else IGNORE_MODE),
-            palette=dataset.palette,
-            classes=dataset.classes,
-            probabilities=predict(cfg, image) if cfg else None,
-            window=args.window,
-            zoom_width=args.zoom_width,
-            ignore_value=dataset.ignore_value,
-        )
-        write_png(args.output, sheet)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    cfg = build_config(args) if args.config_file else None
+    dataset, label_map = find_dataset(args, cfg)
+    image, labels, source = read_scene(args, dataset, label_map)
+    class_id = find_class(args.class_name, labels, dataset, source)
+    sheet = potential_sheet(
+        image,
+        labels,
+        class_id,
+        kernel_size=args.kernel_size or (cfg.MODEL.EPL.LINE.KERNEL_SIZE if cfg else 7),
+        splitter=args.splitter or (cfg.MODEL.EPL.SPLITTER if cfg else "A"),
+        convolution=args.convolution or (cfg.MODEL.EPL.CONVOLUTION if cfg else "anisotropic"),
+        padding=args.padding,
+        ignore_mode=args.ignore_mode or (cfg.MODEL.EPL.IGNORE_MODE if cfg else IGNORE_MODE),
+        palette=dataset.palette,
+        classes=dataset.classes,
+        probabilities=predict(cfg, image) if cfg else None,
+        window=args.window,
+        zoom_width=args.zoom_width,
+        ignore_value=dataset.ignore_value,
+    )
+    write_png(args.output, sheet)
     print(f"{args.output}: potential fields of {dataset.classes[class_id]!r} in {source}")
     return 0
 
@@ -107,9 +105,11 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     import epl_d2.quiet_detectron2  # noqa: F401
 
     # isort: split
+    from epl_d2.engine.config_check import require_pixel_labels
     from epl_d2.engine.setup import read_config, with_working_norms
 
     cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "tools/visualize_mask_potential.py draws masks; drawn here is")
     cfg.MODEL.WEIGHTS = args.weights
     return with_working_norms(cfg)
 

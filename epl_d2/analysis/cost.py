@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -94,15 +94,20 @@ def saved_for_backward(step: Callable[[], torch.Tensor]) -> int:
 
 
 def time_in_turns(
-    steps: dict[str, Callable[[], Any]], repetitions: int, device: torch.device
+    steps: dict[str, Callable[[], Any]],
+    repetitions: int,
+    device: torch.device,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> dict[str, list[float]]:
     """Seconds of each step, one value a turn.
 
     The steps take turns, in reverse order every second time: other work on the machine meets all of them, and none
     always follows the same other. So the values of a turn belong together, and can be compared as pairs.
+
+    `progress` is given the turns, the first of which warms up, and gives them back one by one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repetitions + 1):
+    for turn in progress(range(repetitions + 1)):
         for name in reversed(steps) if turn % 2 else steps:
             start = _now(device)
             steps[name]()

@@ -5,10 +5,27 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .label_io import read_record_label, unknown_ids
 from .mask_check import check_record_masks
+
+
+def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True) -> None:
+    """Check a data set for the model of a config: its label maps or, where MODEL.MASK_ON is True, its instances.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: see the two functions below.
+    """
+    head = cfg.MODEL.SEM_SEG_HEAD
+    if not cfg.MODEL.MASK_ON:
+        check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE, needs_labels=needs_labels)
+        return
+    num_stuff = head.NUM_CLASSES if cfg.MODEL.META_ARCHITECTURE == "PanopticFPN" else None
+    check_instance_dataset_before_training(
+        name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
+    )
 
 
 def check_dataset_before_training(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from typing import Any
+
+from epl_d2.files import whole_folder
 
 __all__ = ["write_generated"]
 
@@ -28,22 +28,14 @@ def write_generated(root: str, manifest: dict[str, Any], fill: Callable[[str], o
     """
     if _is_present(root, manifest):
         return False
-    parent, name = os.path.split(os.path.abspath(root))
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=f".{name}-", dir=parent)
     try:
-        fill(partial)
-        with open(os.path.join(partial, "manifest.json"), "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2)
-        os.chmod(partial, 0o755)
-        try:
-            os.rename(partial, root)
-        except OSError:  # another process was faster
-            if not _is_present(root, manifest):
-                raise
-            return False
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(root) as partial:
+            fill(os.fspath(partial))
+            (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    except OSError:
+        if not _is_present(root, manifest):
+            raise
+        return False  # another process was faster
     return True
 
 

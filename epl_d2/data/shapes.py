@@ -14,7 +14,7 @@ Shape shorthand in this module:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -82,7 +82,13 @@ def scene_objects(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128
 
 
 def write_shapes(
-    root: str, *, train: int = 160, val: int = 40, size: tuple[int, int] = (128, 128), seed: int = 0
+    root: str,
+    *,
+    train: int = 160,
+    val: int = 40,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> bool:
     """Write the data set `{train,val}/{images,labels}/NNNN.png` and its manifest.json.
 
@@ -93,6 +99,7 @@ def write_shapes(
         train, val: numbers of scenes.
         size: (H, W).
         seed: the whole set follows from it.
+        progress: is given the numbers of a split's scenes and gives them back one by one.
 
     Returns:
         True if the set was written, False if it was already there.
@@ -106,8 +113,8 @@ def write_shapes(
         for split, numbers in shape_seeds(train, val, seed).items():
             for kind in ("images", "labels"):
                 os.makedirs(os.path.join(folder, split, kind))
-            for number, scene_seed in enumerate(numbers):
-                image, label = render_scene(scene_seed, size)
+            for number in progress(range(len(numbers))):
+                image, label = render_scene(numbers[number], size)
                 Image.fromarray(image).save(os.path.join(folder, split, "images", f"{number:04d}.png"))
                 Image.fromarray(label).save(os.path.join(folder, split, "labels", f"{number:04d}.png"))
 

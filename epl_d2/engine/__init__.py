@@ -1,7 +1,15 @@
 """Training and evaluation: what `train_net.py` calls."""
 
-from .config_check import check_config, check_datasets
+from .config_check import check_config, check_datasets, require_pixel_labels
 from .setup import leave_process_group, prepare_config, read_config
 from .trainer import Trainer
 
-__all__ = ["Trainer", "check_config", "check_datasets", "leave_process_group", "prepare_config", "read_config"]
+__all__ = [
+    "Trainer",
+    "check_config",
+    "check_datasets",
+    "leave_process_group",
+    "prepare_config",
+    "read_config",
+    "require_pixel_labels",
+]

@@ -15,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.layers import get_norm
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from epl_d2.data.dataset_check import check_dataset_before_training, check_instance_dataset_before_training
+from epl_d2.data.dataset_check import check_data
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLSemanticSegmentor
@@ -23,7 +23,7 @@ from epl_d2.modeling import EPLSemanticSegmentor
 from .evaluators import instance_score_names
 from .setup import norm_keys
 
-__all__ = ["check_config", "check_datasets"]
+__all__ = ["check_config", "check_datasets", "require_pixel_labels"]
 
 
 def check_config(cfg: CfgNode, *, training: bool) -> None:
@@ -45,27 +45,32 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
         _check_best_metric(cfg, names)
 
 
+def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
+    """Refuse a model of instances where only labels of pixels will do.
+
+    Args:
+        cfg: of the model.
+        purpose: what is refused, as the beginning of the message.
+
+    Raises:
+        ValueError: MODEL.MASK_ON is True.
+    """
+    if cfg.MODEL.MASK_ON:
+        raise ValueError(f"{purpose} a model that labels every pixel; this one finds instances (MODEL.MASK_ON True)")
+
+
 def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     """Check the data sets of `cfg` before the model is built.
 
     Raises:
         FileNotFoundError, ValueError: naming the file or key that does not fit.
     """
-    head = cfg.MODEL.SEM_SEG_HEAD
     key = "DATASETS.TRAIN" if training else "DATASETS.TEST"
     if not _get(cfg, key):
         raise ValueError(f"{key} is empty; it must name a data set")
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
-            if not cfg.MODEL.MASK_ON:
-                check_dataset_before_training(
-                    name, head.NUM_CLASSES, ignore_value=head.IGNORE_VALUE, needs_labels=needs_labels
-                )
-                continue
-            num_stuff = head.NUM_CLASSES if cfg.MODEL.META_ARCHITECTURE == "PanopticFPN" else None
-            check_instance_dataset_before_training(
-                name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
-            )
+            check_data(cfg, name, needs_labels=needs_labels)
 
 
 def _is_count(least: int) -> Callable[[Any], bool]:

@@ -37,9 +37,9 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     output_dir = os.path.join(cfg.OUTPUT_DIR, folder) if cfg.OUTPUT_DIR else None
     if not cfg.MODEL.MASK_ON:
         return _sem_seg_evaluator(cfg, dataset_name, output_dir)
-    ratio = cfg.TEST.BOUNDARY.DILATION_RATIO
+    panoptic, ratio = _is_panoptic(cfg, dataset_name), cfg.TEST.BOUNDARY.DILATION_RATIO
     instances = InstanceBoundaryEvaluator(dataset_name, output_dir=output_dir, dilation_ratio=ratio)
-    if not _is_panoptic(cfg, dataset_name):
+    if not panoptic:
         return instances
     semantic = _sem_seg_evaluator(cfg, dataset_name, output_dir)
     return DatasetEvaluators([instances, semantic, PanopticBoundaryEvaluator(dataset_name, dilation_ratio=ratio)])

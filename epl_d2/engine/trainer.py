@@ -29,6 +29,7 @@ from epl_d2.modeling import with_test_time_protocol
 from .evaluators import build_evaluator
 from .hooks import BestCheckpointer, LRScheduler, SeededSteps
 from .launch import has_lost_a_process
+from .record import KeepRecord
 from .setup import with_working_norms
 from .stopping import StopOnSignal
 from .writers import PictureRemover, WandbWriter
@@ -122,6 +123,8 @@ class Trainer(DefaultTrainer):
 
             model = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
             ret.insert(-1, TrainingPictures(self.cfg, model))
+        if KeepRecord.is_wanted(self.cfg):
+            ret.append(KeepRecord(self.cfg, self._seeded_steps.seed))
         # First the handlers, then the loader's workers, which are to inherit them.
         return [*ret, stop, self._seeded_steps]
 

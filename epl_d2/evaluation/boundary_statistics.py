@@ -157,16 +157,21 @@ class BoundaryStatistics:
             if labels.dtype.kind not in "iu":
                 raise ValueError(f"{name} must hold integers, got {labels.dtype}")
         if target.ndim == 2:
-            self._add(self._count(prediction, target))
+            self.add_counts(self._count(prediction, target))
             return
         for one_prediction, one_target in zip(prediction, target, strict=True):
-            self._add(self._count(one_prediction, one_target))
+            self.add_counts(self._count(one_prediction, one_target))
 
     def merge(self, other: BoundaryStatistics) -> None:
         """Add the counts of ``other``; ValueError if it was made with other arguments."""
         if self._settings() != other._settings():
             raise ValueError(f"cannot merge statistics of {other._settings()} into statistics of {self._settings()}")
-        self._add(other._counts)
+        self.add_counts(other._counts)
+
+    def add_counts(self, counts: Mapping[str, np.ndarray]) -> None:
+        """Add what :attr:`counts` gave, of statistics with the same settings (which :meth:`merge` checks)."""
+        for name, values in counts.items():
+            self._counts[name] += values
 
     def compute(self) -> dict[str, float | np.ndarray]:
         """Scores of all images so far, as fractions in [0, 1], NaN where undefined.
@@ -206,10 +211,6 @@ class BoundaryStatistics:
     def _settings(self) -> dict[str, object]:
         names = ("num_classes", "widths", "ignore_value", "ignore_mode", "trimap", "ignore_distance")
         return {name: getattr(self, name) for name in names}
-
-    def _add(self, counts: dict[str, np.ndarray]) -> None:
-        for name, values in counts.items():
-            self._counts[name] += values
 
     def _count(self, prediction: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
         """Counts of one pair [H,W]."""

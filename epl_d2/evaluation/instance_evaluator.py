@@ -17,6 +17,7 @@ from epl_d2.contours import DILATION_RATIO
 from epl_d2.data.mask_check import check_coco_masks
 
 from .instance_boundary import BoundaryCOCOeval
+from .mask_scores import write_mask_scores
 
 __all__ = ["InstanceBoundaryEvaluator", "average_precisions"]
 
@@ -56,6 +57,13 @@ class InstanceBoundaryEvaluator(COCOEvaluator):
         super().__init__(dataset_name, distributed=distributed, output_dir=output_dir, **kwargs)
         self._dilation_ratio = dilation_ratio
         check_coco_masks(self._coco_api.dataset, self._metadata.json_file)
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
+        """As the baseline's, with "boundary" among the results; `output_dir` gets mask_scores.json with all of them."""
+        results = super().evaluate(img_ids=img_ids)
+        if results and self._output_dir is not None:
+            write_mask_scores(self._output_dir, results)
+        return results
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: Sequence[int] | None = None) -> None:
         results = list(itertools.chain.from_iterable(prediction["instances"] for prediction in predictions))

@@ -12,11 +12,11 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 
 from epl_d2.files import write_whole
 
@@ -175,10 +175,35 @@ def comparison_table(records: Sequence[dict[str, Any]], report_widths: Sequence[
     return rows
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as aligned text, the first column to the left, the others to the right."""
-    alignment = ("left", *["right"] * (len(rows[0]) - 1))
-    return tabulate(rows[1:], rows[0], tablefmt="plain", disable_numparse=True, colalign=alignment)
+def format_table(rows: Sequence[Sequence[str]], width: int = 100) -> str:
+    """Rows of cells as text, the first column to the left, the others to the right; headers take several lines.
+
+    What does not fit into `width` characters goes on below, one score's widths together, with the first column again,
+    whose names are cut at 20.
+    """
+    header, *body = rows
+    body = [[row[0] if len(row[0]) <= 20 else f"{row[0][:19]}…", *row[1:]] for row in body]
+    titles = [
+        header[0].split("\n"),
+        *(title.replace("-", "\n").replace("@", "\n@").split("\n") for title in header[1:]),
+    ]
+    height = max(map(len, titles))
+    lines = [
+        [title[line - height] if len(title) >= height - line else "" for title in titles] for line in range(height)
+    ]
+    lines += body
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    scores = [list(columns) for _, columns in groupby(range(1, len(header)), lambda c: header[c].split("@")[0])]
+    blocks: list[list[int]] = [[]]
+    for columns in scores:
+        if blocks[-1] and widths[0] + sum(widths[c] + 2 for c in blocks[-1] + columns) > width:
+            blocks.append([])
+        blocks[-1] += columns
+    texts = (
+        "\n".join("  ".join([line[0].ljust(widths[0]), *(line[c].rjust(widths[c]) for c in block)]) for line in lines)
+        for block in blocks
+    )
+    return "\n\n".join(texts)
 
 
 def write_report(folder: str | Path, record: dict[str, Any], report_widths: Sequence[int]) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "mean_row",
     "paired_gain",
     "scores_of",
+    "seed_difference_rows",
     "with_half_width",
 ]
 
@@ -137,6 +138,38 @@ def difference_rows(
         rows += [
             [f"{name}, seed {s}", "", *("-" if np.isnan(v) else f"{v:+.2f}" for v in row)]
             for s, row in zip(seeds, by_seed, strict=True)
+        ]
+    return rows
+
+
+def seed_difference_rows(
+    name: str,
+    method: Mapping[int, Mapping[str, float]],
+    reference: Mapping[int, Mapping[str, float]],
+    metrics: Sequence[str],
+) -> list[list[str]]:
+    """As :func:`difference_rows` from scores alone, which do not add up over images: t intervals over the seeds.
+
+    Args:
+        name: of the method, for the first column.
+        method, reference: scores in percent, by seed and metric.
+        metrics: the columns.
+    """
+    seeds = [seed for seed in method if seed in reference]
+    if not seeds:
+        return []
+    by_seed = [[method[seed][metric] - reference[seed][metric] for metric in metrics] for seed in seeds]
+    cells = []
+    for values in zip(*by_seed, strict=True):
+        mean, half = mean_interval(values)
+        cells.append(
+            f"{mean:+.2f}" if np.isnan(half) and not np.isnan(mean) else with_interval(mean, mean - half, mean + half)
+        )
+    rows = [[name, str(len(seeds)), *cells]]
+    if len(seeds) > 1:
+        rows += [
+            [f"{name}, seed {seed}", "", *("-" if np.isnan(value) else f"{value:+.2f}" for value in row)]
+            for seed, row in zip(seeds, by_seed, strict=True)
         ]
     return rows
 

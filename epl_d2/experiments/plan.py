@@ -19,13 +19,14 @@ from torch import nn
 
 from epl_d2.analysis.loss_weights import active_weights, check_sizes, with_unit_weights
 from epl_d2.config import get_cfg
-from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.data.dataset_check import check_data
 from epl_d2.data.datasets import register_from_config
+from epl_d2.modeling.losses import build_mask_epl_loss
 from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
+from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .provenance import sha256_of_file
 from .runs import Run
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
@@ -160,6 +161,11 @@ def _sizes(cfg: CfgNode, method: Method) -> dict[str, float]:
     """The sizes of a method by the key of the weight; of the only loss that it adds where `size` is a number."""
     if method.size is None:
         return {}
+    if cfg.MODEL.MASK_ON:
+        raise ValueError(
+            f"{method.where}: {method.name!r} has a size, that of gradients at labels of pixels, but its model finds "
+            "instances (MODEL.MASK_ON True): give a weight"
+        )
     if isinstance(method.size, float):
         keys = active_weights(cfg)
         if len(keys) != 1:
@@ -187,6 +193,7 @@ def _build_model(cfg: CfgNode, method: Method, built: dict[str, nn.Module]) -> n
     try:
         if description in built:
             EPLHeadMixin.losses_from_config(cfg)
+            build_mask_epl_loss(cfg)
         else:
             with torch.device("meta"):
                 built[description] = build_model(cfg)
@@ -230,7 +237,7 @@ def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: 
             raise ValueError(f"{where}: there is no data set {name!r}; registered are {', '.join(similar)}")
         if files and (name, head.NUM_CLASSES) not in checked:
             try:
-                check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE)
+                check_data(cfg, name)
             except (ValueError, OSError) as error:
                 raise ValueError(f"{where}: {_words(error)}") from error
             checked.add((name, head.NUM_CLASSES))

@@ -10,11 +10,11 @@ from typing import Any
 from epl_d2.evaluation.curves import PANELS, draw_curves
 from epl_d2.files import write_whole
 
-from .comparison import REPLICATES, difference_rows, markdown_table, with_half_width
+from .comparison import REPLICATES, difference_rows, markdown_table, seed_difference_rows, with_half_width
 from .finished import Finished, counts_by_seed, mean_curves, read_finished
 from .grid import Grid
 from .paper_tables import class_tables, paper_table
-from .scores import contour_metrics, headline_metrics
+from .scores import MASK_METRICS, contour_metrics, headline_metrics
 
 __all__ = ["markdown_table", "write_results"]
 
@@ -41,7 +41,7 @@ def write_results(grid: Grid, output: Path, runs: Path, commit: str) -> list[Pat
     table, text = output / "results.csv", output / "results.md"
     write_whole(table, lambda path: _write_csv(path, finished, commit))
     written = [table, text]
-    for split in grid.evaluate:
+    for split in () if _mask_metrics(finished) else grid.evaluate:
         picture = output / f"curves_{split}.png"
         records = [mean_curves(name, list(by_seed.values()), split, list(PANELS)) for name, by_seed in finished.items()]
         write_whole(picture, lambda path, records=records: draw_curves(records, path))
@@ -49,6 +49,24 @@ def write_results(grid: Grid, output: Path, runs: Path, commit: str) -> list[Pat
     content = "\n".join(_markdown(grid, finished, commit)) + "\n"
     write_whole(text, lambda path: path.write_text(content, encoding="utf-8"))
     return written
+
+
+def _mask_metrics(finished: Finished) -> list[str]:
+    """The scores of masks that the runs have; none where they segment semantically alone."""
+    known = {
+        name
+        for runs in finished.values()
+        for run in runs.values()
+        for scores in run.record["metrics"].values()
+        for name in scores
+    }
+    return [metric for metric in MASK_METRICS if metric in known]
+
+
+def _scores_by_seed(finished: Finished, method: str, split: str, metrics: Sequence[str]) -> dict[int, dict[str, float]]:
+    return {
+        seed: {metric: run.score(split, metric) for metric in metrics} for seed, run in finished.get(method, {}).items()
+    }
 
 
 def _write_csv(path: Path, finished: Finished, commit: str) -> None:
@@ -73,7 +91,8 @@ def _notes(record: Mapping[str, Any], commit: str) -> list[str]:
 
 
 def _markdown(grid: Grid, finished: Finished, commit: str) -> list[str]:
-    metrics = headline_metrics(grid.widths)
+    mask_metrics = _mask_metrics(finished)
+    metrics = mask_metrics or headline_metrics(grid.widths)
     lines = [f"# {grid.name}", ""]
     total = len(grid.methods) * len(grid.seeds)
     count = sum(len(runs) for runs in finished.values())
@@ -91,6 +110,8 @@ def _markdown(grid: Grid, finished: Finished, commit: str) -> list[str]:
         for control in grid.controls:
             others = [(name, control) for name, _ in pairs if name != control]
             lines += _differences(grid, finished, split, metrics, others)
+        if mask_metrics:
+            continue
         lines += _differences(grid, finished, split, contour_metrics(grid.widths), pairs, " in contours alone")
         if grid.paper is not None and grid.paper.split == split:
             lines += paper_table(grid, finished, split)
@@ -130,24 +151,23 @@ def _differences(
 ) -> list[str]:
     """The table of differences of each (method, reference), over the seeds that both have, and of every such seed."""
     references = {reference for _, reference in pairs}
-    rows = [
-        row
-        for name, reference in pairs
-        for row in difference_rows(
-            name if len(references) == 1 else f"{name} - {reference}",
-            counts_by_seed(finished, name, split),
-            counts_by_seed(finished, reference, split),
-            metrics,
-            grid.block,
-        )
-    ]
+    masks = bool(_mask_metrics(finished))
+    rows = []
+    for name, reference in pairs:
+        label = name if len(references) == 1 else f"{name} - {reference}"
+        if masks:
+            scores = (_scores_by_seed(finished, method, split, metrics) for method in (name, reference))
+            rows += seed_difference_rows(label, *scores, metrics)
+        else:
+            counts = (counts_by_seed(finished, method, split) for method in (name, reference))
+            rows += difference_rows(label, *counts, metrics, grid.block)
     if not rows:
         return []
     what = references.pop() if len(references) == 1 else "its baseline"
     drawn = "images" if grid.block is None else f"blocks of up to {grid.block} consecutive frames"
+    how = f"of a bootstrap paired over seeds and {drawn} ({REPLICATES} replicates)"
     return [
-        f"Difference to {what}{title}, with the 95% interval of a bootstrap paired over seeds and {drawn} "
-        f"({REPLICATES} replicates):",
+        f"Difference to {what}{title}, with the 95% interval {'of t over the seeds' if masks else how}:",
         "",
         *markdown_table(["method", "seeds", *metrics], rows),
         "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,15 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.files import write_whole
+from epl_d2.provenance import describe_commit, describe_device
+from epl_d2.run_record import (
+    KEPT_ELSEWHERE,
+    RECORD_FILE,
+    load_record,
+    note_attempt,
+    read_attempts,
+    sum_up,
+    versions,
+    write_record,
+)
 
-from .provenance import describe_commit, describe_device
-from .scores import read_scores
+from .scores import read_run_scores
 
 __all__ = ["RECORD_FILE", "Run", "execute", "read_record"]
-
-RECORD_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Run:
             return 0
 
     def results_folder(self, split: str) -> Path:
-        """Where the evaluator writes the curves and the counts of a split."""
+        """Where the evaluators write their scores and counts of a split."""
         folder = Path(self.folder, "inference")
         return folder if len(self.evaluate) == 1 else folder / self.evaluate[split]
 
@@ -115,16 +123,8 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the file is no record.
     """
-    file = Path(folder, RECORD_FILE)
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from error
-    if not isinstance(record, dict) or not {"method", "seed", "metrics", "commits"} <= record.keys():
-        raise ValueError(f"{file} is no record of a run")
-    return record
+    record = load_record(folder)
+    return record if record is not None and {"method", "metrics"} <= record.keys() else None
 
 
 def execute(run: Run, gpu: str | None = None) -> None:
@@ -143,41 +143,47 @@ def execute(run: Run, gpu: str | None = None) -> None:
         if read_record(folder) is not None:
             return
         write_whole(run.configuration_file, lambda path: path.write_text(run.configuration, encoding="utf-8"))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads), KEPT_ELSEWHERE: "1"}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         command = [*run.command, *_weight_options(run, environment)]
-        attempt = _note_attempt(folder, {**describe_commit(Path(run.train_net).parent), "started": time.time()})
+        attempt = note_attempt(folder, {**describe_commit(Path(run.train_net).parent), "started": time.time()})
         log = run.log_file(attempt)
+        facts = {"command": command[1:], "device": describe_device(run.cuda, run.threads, environment)}
         with log.open("wb") as file:
             # The training inherits the lock, and so keeps it should it outlive this process.
             code = subprocess.run(
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, pass_fds=(lock,), check=False
             ).returncode
         if code != 0:
-            raise RuntimeError(f"{run.name} ended with code {code}, see {log}")
-        record = {**_record(run), "command": command[1:], "device": describe_device(run.cuda, run.threads, environment)}
-        write_whole(run.record_file, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+            reason = _reason(log)
+            write_record(folder, {**_record(run), **facts, "error": reason})
+            raise RuntimeError(f"{run.name} ended with code {code} ({reason}), see {log}")
+        metrics = {split: read_run_scores(run.results_folder(split)) for split in run.evaluate}
+        write_record(folder, {**_record(run), "metrics": metrics, **facts})
 
 
 def _record(run: Run) -> dict[str, Any]:
-    attempts = _attempts(Path(run.folder))
+    """What is known whether or not the training succeeded."""
+    attempts = read_attempts(run.folder)
     # A killed attempt has no end of its own; the last line of its log is the nearest thing.
     ends = [run.log_file(number).stat().st_mtime for number in range(1, len(attempts) + 1)]
-    seconds = sum(max(0.0, end - attempt["started"]) for attempt, end in zip(attempts, ends, strict=True))
     return {
         "method": run.method,
         "seed": run.seed,
-        "commits": list(dict.fromkeys(attempt["commit"] for attempt in attempts)),
-        "dirty": any(attempt["dirty"] for attempt in attempts),
+        **sum_up([{**attempt, "ended": end} for attempt, end in zip(attempts, ends, strict=True)]),
         "config_hash": run.config_hash,
-        "minutes": round(seconds / 60, 2),
-        "attempts": len(attempts),
         "threads": run.threads,
+        "versions": versions(),
         "evaluate": run.evaluate,
         **({"loss_weights": json.loads(run.weights_file.read_text(encoding="utf-8"))} if run.sizes else {}),
-        "metrics": {split: read_scores(run.results_folder(split) / CURVES_FILE) for split in run.evaluate},
     }
+
+
+def _reason(log: Path) -> str:
+    """What `train_net.py` said of an error that it expects; else the last line of its log."""
+    text = log.read_text(encoding="utf-8", errors="replace").strip() or "nothing said"
+    return (re.findall(r"^error: (.*)$", text, re.MULTILINE) or text.splitlines())[-1]
 
 
 def _weight_options(run: Run, environment: Mapping[str, str]) -> list[str]:
@@ -200,21 +206,6 @@ def _weight_options(run: Run, environment: Mapping[str, str]) -> list[str]:
             raise RuntimeError(f"{run.name}: its losses got no weights: {said.removeprefix('error: ')}, see {log}")
     weights = json.loads(run.weights_file.read_text(encoding="utf-8"))["weights"]
     return [text for key, weight in weights.items() for text in (key, repr(weight))]
-
-
-def _attempts(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "attempts.jsonl"
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def _note_attempt(folder: Path, attempt: dict[str, Any]) -> int:
-    """Add to the list of attempts; returns their number."""
-    attempts = [*_attempts(folder), attempt]
-    text = "".join(json.dumps(entry) + "\n" for entry in attempts)
-    write_whole(folder / "attempts.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
-    return len(attempts)
 
 
 @contextmanager

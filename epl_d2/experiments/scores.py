@@ -7,9 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from epl_d2.evaluation.report import CURVES
+from epl_d2.evaluation.mask_scores import MASK_SCORES_FILE, read_mask_scores
+from epl_d2.evaluation.report import CURVES, CURVES_FILE
 
-__all__ = ["contour_metrics", "headline_metrics", "read_scores", "scores_of_record"]
+__all__ = [
+    "MASK_METRICS",
+    "contour_metrics",
+    "headline_metrics",
+    "read_run_scores",
+    "read_scores",
+    "scores_of_record",
+]
+
+# Those of models that find masks, as far as a run has them.
+MASK_METRICS = (
+    *("segm/AP", "segm/AP50", "segm/AP75", "boundary/AP", "boundary/AP50", "boundary/AP75", "bbox/AP"),
+    *("panoptic_seg/PQ", "panoptic_seg/boundary_PQ"),
+)
 
 
 def read_scores(file: Path) -> dict[str, float | None]:
@@ -24,6 +38,17 @@ def read_scores(file: Path) -> dict[str, float | None]:
         raise ValueError(f"{file}: {error.strerror}; was the model evaluated?") from error
     except (ValueError, KeyError) as error:
         raise ValueError(f"{file}: no record of the evaluator ({error!r})") from error
+
+
+def read_run_scores(folder: Path) -> dict[str, float | None]:
+    """All scores that the evaluations of a run left in a folder, of semantic labels, of masks, or of both.
+
+    Raises:
+        ValueError: there are none, or a file is no record.
+    """
+    curves, masks = folder / CURVES_FILE, folder / MASK_SCORES_FILE
+    scores = read_mask_scores(masks) if masks.is_file() else {}
+    return {**scores, **read_scores(curves)} if curves.is_file() or not scores else scores
 
 
 def scores_of_record(record: dict[str, Any]) -> dict[str, float | None]:

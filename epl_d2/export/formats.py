@@ -75,7 +75,9 @@ def load(path: Path, format: str) -> Runner:
         ExportError: ONNX Runtime cannot run one of its operations.
     """
     if format == "torchscript":
-        module = torch.jit.load(str(path), map_location="cpu")
+        with warnings.catch_warnings():  # deprecated, as is the format, which is what the user asked for
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is", category=FutureWarning)
+            module = torch.jit.load(str(path), map_location="cpu")
         return lambda picture: _without_grad(module, picture)
     if format == "torch_export":
         program = torch.export.load(str(path)).module()

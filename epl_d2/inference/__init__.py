@@ -1,5 +1,6 @@
-"""Pictures in, label maps out: the `Predictor`, and what runs it over folders and videos without waiting."""
+"""Pictures in, label maps or instances out: predictors, and what runs them over folders and videos without waiting."""
 
-from .predictor import Prediction, Predictor, draw_labels
+from .instance_predictor import InstancePrediction, InstancePredictor
+from .predictor import Prediction, Predictor, draw_labels, load_predictor
 
-__all__ = ["Prediction", "Predictor", "draw_labels"]
+__all__ = ["InstancePrediction", "InstancePredictor", "Prediction", "Predictor", "draw_labels", "load_predictor"]

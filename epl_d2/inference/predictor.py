@@ -22,14 +22,16 @@ from epl_d2.checkpoint.loading import load_weights
 from epl_d2.data.augmentation_recipe import build_test_augmentations
 from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.metadata import Color
-from epl_d2.data.label_io import picture_to_rgb, read_image
 from epl_d2.engine.setup import read_config
 from epl_d2.engine.trainer import Trainer
 from epl_d2.modeling import SemanticSegmentorWithTTA
 from epl_d2.visualization import colorize, draw_contours, legend, overlay
 from epl_d2.visualization.sheet import page
 
-__all__ = ["KINDS", "Prediction", "Predictor", "draw_labels"]
+from .instance_predictor import InstancePredictor
+from .pictures import as_rgb
+
+__all__ = ["KINDS", "Prediction", "Predictor", "draw_labels", "load_predictor"]
 
 KINDS = ("overlay", "contours", "colors")
 
@@ -102,12 +104,12 @@ class Predictor:
             ValueError: the checkpoint is one of another model.
             KeyError: an option does not exist.
         """
-        cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])])
-        if weights is not None:
-            cfg.MODEL.WEIGHTS = os.fspath(weights)
-        cfg.freeze()
-        model = Trainer.build_model(cfg)
-        load_weights(model, cfg.MODEL.WEIGHTS)
+        cfg, model = _read_model(config_file, weights, opts, device)
+        if cfg.MODEL.MASK_ON:
+            raise ValueError(
+                f"{config_file}: the model finds instances (MODEL.MASK_ON) and gives no label to each pixel: "
+                "epl_d2.inference.load_predictor makes an InstancePredictor of it"
+            )
         return cls(cfg, model)
 
     def __call__(self, image: str | os.PathLike | Image.Image | np.ndarray) -> Prediction:
@@ -123,7 +125,7 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: the file is missing or unreadable, or the picture is none of these.
         """
-        rgb = _as_rgb(image)
+        rgb = as_rgb(image)
         augmented = T.AugInput(rgb if self._image_format == "RGB" else rgb[:, :, ::-1])
         self._augmentations(augmented)
         planes = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
@@ -135,6 +137,33 @@ class Predictor:
         labels = labels.to(torch.uint8).cpu().numpy() if len(self.classes) <= 256 else labels.cpu().numpy()
         labels = labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
         return Prediction(rgb, labels, probabilities, self.classes, self.palette)
+
+
+def load_predictor(
+    config_file: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
+    opts: Sequence[object] = (),
+    device: str | None = None,
+) -> Predictor | InstancePredictor:
+    """The predictor of a config file: of instances where MODEL.MASK_ON is True, else of labels.
+
+    Args, Raises:
+        as of `Predictor.from_config`.
+    """
+    cfg, model = _read_model(config_file, weights, opts, device)
+    return InstancePredictor(cfg, model) if cfg.MODEL.MASK_ON else Predictor(cfg, model)
+
+
+def _read_model(
+    config_file: str | os.PathLike, weights: str | os.PathLike | None, opts: Sequence[object], device: str | None
+) -> tuple[CfgNode, torch.nn.Module]:
+    cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])])
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = os.fspath(weights)
+    cfg.freeze()
+    model = Trainer.build_model(cfg)
+    load_weights(model, cfg.MODEL.WEIGHTS)
+    return cfg, model
 
 
 def draw_labels(
@@ -176,22 +205,3 @@ def draw_labels(
         width=max(picture.shape[1], _NARROWEST_LEGEND),
     )
     return page([picture, names])
-
-
-def _as_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(os.fspath(image))
-    if isinstance(image, Image.Image):
-        return picture_to_rgb(image)
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"the picture is a {type(image).__name__}; expected a path, a Pillow picture or an array")
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
-        raise ValueError(f"the picture is an array of shape {image.shape}; expected [H, W], [H, W, 3] or [H, W, 4]")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"the picture is an array of {image.dtype}; expected uint8 in 0..255, or uint16")
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if channels == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(image[:, :, :3])

@@ -15,6 +15,7 @@ from .criteria.label_relaxation import label_relaxation_loss
 from .criteria.ohem import ohem_cross_entropy
 from .epl import EPLLoss
 from .line import line_loss
+from .mask_classification import matched_masks
 from .modules import (
     ActiveBoundaryLoss,
     BandCrossEntropy,
@@ -56,6 +57,7 @@ __all__ = [
     "label_relaxation_loss",
     "line_loss",
     "lovasz_softmax_loss",
+    "matched_masks",
     "ohem_cross_entropy",
     "point_loss",
     "potential_field",

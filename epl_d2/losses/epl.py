@@ -15,14 +15,16 @@ from .arguments import (
     check_ignore_value,
     check_integer,
     check_kernel_size,
+    check_tensor,
     check_weight,
 )
 from .kernels.memory import memory_advice
 from .line import LineTerm
-from .modes import MODES, as_rows
+from .modes import MODES, as_rows, check_no_probabilities
 from .point import PointTerm
 from .schedule import ramp
 from .terms import evaluate_terms
+from .waiting import allowed_to_wait, is_capturing
 
 
 class EPLLoss(nn.Module):
@@ -103,6 +105,7 @@ class EPLLoss(nn.Module):
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
         self.backend = backend
+        self._seen_logits = False
 
     @torch.compiler.disable
     def forward(self, logits: Tensor, labels: Tensor, iteration: float | None = None) -> dict[str, Tensor]:
@@ -124,6 +127,7 @@ class EPLLoss(nn.Module):
             ValueError: logits or labels are not what the mode takes, their sizes do not fit, or the module has a
                 schedule and no iteration is given.
         """
+        check_tensor("logits", logits, floating=True)
         scale = self.schedule(iteration)
         zero = logits.flatten()[:0].sum(dtype=torch.promote_types(logits.dtype, torch.float32))
         losses = {"loss_epl_point": zero, "loss_epl_line": zero}
@@ -133,6 +137,10 @@ class EPLLoss(nn.Module):
         if not counting:
             return losses
         logits, labels = as_rows(logits, labels, self.mode)
+        if not self._seen_logits and self.mode == "multiclass" and not is_capturing():  # a GPU is waited for once
+            with allowed_to_wait():
+                check_no_probabilities(logits)
+            self._seen_logits = True
         if self.stride > 1 or self.resize_logits:
             if logits.numel() == 0:
                 return losses

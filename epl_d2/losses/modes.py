@@ -22,7 +22,8 @@ from .arguments import check_field, check_ignore_value, check_labels, check_size
 from .target import Target, make_target
 
 MODES = ("multiclass", "binary", "multilabel")
-# What a pixel of a field is called in a `Target`: like the only class, like a class without a row, or ignored.
+# What a pixel of a field is called in a `Target`: like the only class, like a class without a row, or ignored. The
+# first two are False and True of a comparison, seen as integers.
 INSIDE, OUTSIDE, IGNORED = 0, 1, -1
 # Types that PyTorch computes little with.
 _WIDENED = (torch.uint16, torch.uint32, torch.uint64)
@@ -63,7 +64,31 @@ def _check_multiclass(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     check_field("logits", logits)
     check_labels(labels)
+    if logits.device.type == "cpu":  # elsewhere the answer would have to be waited for
+        check_no_probabilities(logits)
     return logits, labels
+
+
+def check_no_probabilities(logits: Tensor) -> None:
+    """Raise ValueError where ``[N, K, H, W]`` went through a softmax already: at least 0, and 1 in sum at each pixel.
+
+    What went through a sigmoid cannot be told from logits.
+    """
+    h, w = logits.shape[-2:]
+    # A few pixels nearly always give the answer.
+    sample = logits[:1, :, :: max(1, h // 4), :: max(1, w // 4)]
+    if logits.numel() and _sums_to_1(sample) and _sums_to_1(logits):
+        raise ValueError(
+            "logits must be given, got probabilities: they are at least 0 and sum to 1 over the classes at each pixel. "
+            "Leave the softmax out"
+        )
+
+
+def _sums_to_1(field: Tensor) -> bool:
+    field = field.detach()
+    tolerance = max(1e-5, 2 * torch.finfo(field.dtype).eps)
+    sums = field.sum(dim=1, dtype=torch.promote_types(field.dtype, torch.float32))
+    return bool((field >= 0).all() and ((sums - 1).abs() <= tolerance).all())
 
 
 def _one_channel(name: str, value: Tensor) -> Tensor:
@@ -99,9 +124,9 @@ def check_masks(logits: Tensor, targets: Tensor, ignore_value: int) -> Tensor:
     check_ignore_value(ignore_value)
     check_sizes(logits, targets)
     if targets.dtype == torch.bool:
-        return torch.where(targets, INSIDE, OUTSIDE).to(torch.int8)
+        return (~targets).view(torch.int8)
     values = targets.long() if targets.dtype in _WIDENED else targets
-    codes = torch.where(values == 1, INSIDE, OUTSIDE).to(torch.int8)
+    codes = (values != 1).view(torch.int8)
     wrong = (values != 0).logical_and_(values != 1)
     if _holds(values.dtype, ignore_value):
         ignored = values == ignore_value

@@ -95,6 +95,8 @@ def make_target(labels: Tensor, ignore_value: int, ignore_mode: str, reach: int,
     if ignore_mode == "exclude" or labels.numel() == 0:
         return Target(position, position)
     if labels.device.type == "cpu" and kernels.cpu is not None:
+        if not bool(ignored.any()):
+            return Target(position, position)
         places, sources = kernels.cpu.find_nearest(~ignored, reach)
         if len(places) == 0:
             return Target(position, position)

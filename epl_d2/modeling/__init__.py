@@ -1,7 +1,7 @@
 """Backbones, semantic segmentation heads and mask heads, registered with Detectron2."""
 
 from .backbone import DRN, MobileNetV2, WideResNet38, build_ccnet_resnet_backbone
-from .losses import build_epl_loss, build_mask_epl_loss
+from .losses import build_epl_loss, build_extra_losses, build_mask_epl_loss
 from .mask_head import EPLMaskRCNNConvUpsampleHead
 from .meta_arch import EPLSemanticSegmentor, SemanticSegmentorWithTTA, with_test_time_protocol
 from .sem_seg_head import (
@@ -9,6 +9,7 @@ from .sem_seg_head import (
     EPLDeepLabV3Head,
     EPLDeepLabV3PlusHead,
     EPLGSCNNHead,
+    EPLHeadMixin,
     EPLNVIDIADeepLabV3PlusHead,
     EPLPSAHead,
     EPLPSPHead,
@@ -22,6 +23,7 @@ __all__ = [
     "EPLDeepLabV3Head",
     "EPLDeepLabV3PlusHead",
     "EPLGSCNNHead",
+    "EPLHeadMixin",
     "EPLMaskRCNNConvUpsampleHead",
     "EPLNVIDIADeepLabV3PlusHead",
     "EPLPSAHead",
@@ -34,6 +36,7 @@ __all__ = [
     "WideResNet38",
     "build_ccnet_resnet_backbone",
     "build_epl_loss",
+    "build_extra_losses",
     "build_mask_epl_loss",
     "with_test_time_protocol",
 ]

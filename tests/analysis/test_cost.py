@@ -92,6 +92,9 @@ def test_steps_take_turns():
     assert "".join(calls) == "abbaabba"  # the first turn warms up
     assert set(seconds) == {"a", "b"}
     assert all(len(values) == 3 and min(values) >= 0 for values in seconds.values())
+    shown = []
+    time_in_turns(steps, 3, torch.device("cpu"), progress=lambda turns: shown.append(list(turns)) or turns)
+    assert shown == [[0, 1, 2, 3]]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Every key that epl_d2 adds changes what is built from it. How: test_trainer_wiring.py, modeling/test_wiring.py."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from types import ModuleType, SimpleNamespace
@@ -21,7 +22,7 @@ from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.engine import Trainer, evaluators
 from epl_d2.engine.writers import WandbWriter
 from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
-from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses
+from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses, build_mask_epl_loss
 
 DATASET = "wiring"
 LOSS_TYPES = ("cross_entropy", "hard_pixel_mining", "ohem", "label_relaxation", "image_weighted")
@@ -99,6 +100,18 @@ def evaluator(cfg):
     return Trainer.build_evaluator(cfg, DATASET)
 
 
+def mask_evaluator(cfg):
+    """Of a COCO file without objects, in the present folder."""
+    with open("instances.json", "w") as file:
+        json.dump({"images": [], "categories": [], "annotations": []}, file)
+    MetadataCatalog.get("wiring_masks").set(json_file="instances.json", evaluator_type="coco")
+    cfg.MODEL.MASK_ON = True
+    try:
+        return Trainer.build_evaluator(cfg, "wiring_masks")
+    finally:
+        MetadataCatalog.remove("wiring_masks")
+
+
 def hooks_and_metric(cfg):
     return [(type(hook).__name__, vars(hook).get("_val_metric")) for hook in TinyTrainer(cfg)._hooks]
 
@@ -148,6 +161,7 @@ PROTOCOL = ["TEST.AUG.ENABLED", True, "TEST.WINDOW.ENABLED", True]
 # Prefix of keys -> what is built from them, and the options that switch it on. The longest prefix counts.
 BUILDERS = {
     "MODEL.EPL": (epl, []),
+    "MODEL.EPL.MASK": (build_mask_epl_loss, []),
     "MODEL.EXTRA_LOSSES": (build_extra_losses, EVERY_EXTRA_LOSS),
     "MODEL.SEM_SEG_HEAD": head("EPLPSPHead", ["res5"], "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE", "res4"),
     "MODEL.SEM_SEG_HEAD.OHEM": (all_criteria, []),
@@ -165,6 +179,7 @@ BUILDERS = {
     "DATALOADER": (dataset, ["DATASETS.TRAIN", (DATASET,), "SEED", 1]),
     "SOLVER": (optimizer, []),
     "TEST.BOUNDARY": (evaluator, []),
+    "TEST.BOUNDARY.DILATION_RATIO": (mask_evaluator, []),
     "TEST.PRIOR_SHIFT": (evaluator, []),
     "TEST.SAVE_PREDICTIONS": (evaluator, []),
     "TEST.SAVE_IMAGE_COUNTS": (evaluator, []),
@@ -185,6 +200,8 @@ OTHER = {
     "MODEL.EPL.BACKEND": "plain",
     "MODEL.EPL.START_ITER": 30,
     "MODEL.EPL.RAMP_ITERS": 40,
+    "MODEL.EPL.START_FRACTION": 0.5,
+    "MODEL.EPL.RAMP_FRACTION": 0.1,
     "MODEL.EPL.POINT.WEIGHT": 0.3,
     "MODEL.EPL.POINT.KERNEL_SIZE": 13,
     "MODEL.EPL.POINT.NORM": "l1",
@@ -192,6 +209,10 @@ OTHER = {
     "MODEL.EPL.LINE.KERNEL_SIZE": 9,
     "MODEL.EPL.LINE.MU": 6,
     "MODEL.EPL.LINE.FORMULATION": "official",
+    "MODEL.EPL.MASK.POINT.WEIGHT": 0.35,
+    "MODEL.EPL.MASK.POINT.KERNEL_SIZE": 11,
+    "MODEL.EPL.MASK.LINE.WEIGHT": 0.45,
+    "MODEL.EPL.MASK.LINE.KERNEL_SIZE": 7,
     "MODEL.EXTRA_LOSSES.GENERALIZED_DICE.WEIGHT": 0.21,
     "MODEL.EXTRA_LOSSES.GENERALIZED_DICE.START_ITER": 21,
     "MODEL.EXTRA_LOSSES.GENERALIZED_DICE.RAMP_ITERS": 211,
@@ -273,6 +294,7 @@ OTHER = {
     "TEST.BOUNDARY.IGNORE_MODE": "nearest",
     "TEST.BOUNDARY.IGNORE_DISTANCE": 7,
     "TEST.BOUNDARY.TRIMAP": "void",
+    "TEST.BOUNDARY.DILATION_RATIO": 0.05,
     "TEST.PRIOR_SHIFT": 0.5,
     "TEST.SAVE_PREDICTIONS": True,
     "TEST.SAVE_IMAGE_COUNTS": True,

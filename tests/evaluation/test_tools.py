@@ -43,7 +43,7 @@ def run_tool(monkeypatch, capsys) -> Callable[..., Done]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         code, message = 0, ""
         try:
-            tool.main()
+            code = tool.main()
         except SystemExit as stop:
             code, message = (stop.code, "") if isinstance(stop.code, int) else (1, stop.code)
         captured = capsys.readouterr()
@@ -107,6 +107,17 @@ def test_several_folders(folders, run_tool):
     assert done.returncode == 0, done.stderr
     colors = {tuple(color) for color in cv2.imread(str(plot)).reshape(-1, 3)}
     assert {(180, 119, 31), (14, 127, 255)} <= colors  # the first two line colors of matplotlib, BGR
+
+
+def test_a_folder_that_cannot_be_scored_leaves_nothing_of_the_others(folders, run_tool):
+    root, _ = folders
+    (root / "runs" / "perfect" / "im_3.png").unlink()
+    runs = root / "runs" / "ours", root / "runs" / "perfect"
+    done = run_tool(
+        "evaluate_predictions.py", *runs, root / "gt", "--dataset", "voc_2012", "--jobs", 1, "--output", root / "out"
+    )
+    assert done.returncode == 1 and "perfect: 1 of 19 images have no prediction, such as im_3" in done.stderr
+    assert not (root / "out").exists()
 
 
 def test_explicit_settings_win_over_those_of_the_data_set(folders, run_tool, all_pairs):
@@ -206,7 +217,8 @@ def test_needs_neither_torch_nor_detectron2(folders):
         "import runpy, sys\n"
         f"sys.argv = ['tool', {str(root / 'runs' / 'ours')!r}, {str(root / 'gt')!r}, '--num-classes', '6',"
         f" '--jobs', '1', '--output', {str(root / 'out')!r}]\n"
-        f"runpy.run_path({str(TOOLS / 'evaluate_predictions.py')!r}, run_name='__main__')\n"
+        f"try:\n    runpy.run_path({str(TOOLS / 'evaluate_predictions.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
         "print('LOADED', sorted({'torch', 'detectron2', 'torchvision'} & set(sys.modules)))\n"
     )
     done = run_in_a_new_process("-c", code)

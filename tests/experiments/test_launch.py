@@ -58,7 +58,7 @@ def test_failed_runs_are_named_and_the_others_go_on(tmp_path):
     failed = run_all(runs, tmp_path / "submitit", 2, gpus=["4", "7"], say=said.append)
     assert list(failed) == ["bad/seed_1"]
     log = tmp_path / "bad" / "seed_1" / "attempt_1.log"
-    assert f"bad/seed_1 ended with code 1, see {log}" in failed["bad/seed_1"]
+    assert f"bad/seed_1 ended with code 1 (no luck), see {log}" in failed["bad/seed_1"]
     assert log.read_text().strip() == "no luck"
     record = json.loads((tmp_path / "good" / "seed_1" / "run.json").read_text())
     assert record["metrics"]["val"]["BF@1px"] == 50.0

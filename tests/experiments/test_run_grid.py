@@ -153,6 +153,8 @@ def test_dry_run_lists_the_runs_and_their_cost_without_data(without_data, tmp_pa
     assert run_here(monkeypatch, without_data, tmp_path / "out", "--dry-run", "--tflops", "0.001") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "4 runs, 4 of them to start, 16 iterations"
+    names = [f"{method}/seed_{seed}" for seed in (1, 2) for method in ("cross_entropy", "epl")]
+    assert [line.split()[0] for line in lines[:4]] == names
     hours = [float(line.split()[1]) for line in lines[:4]]
     assert min(hours) > 0 and len(set(hours)) == 1  # EPL is not counted
     total = float(re.match(r"estimate: ([0-9.]+) GPU hours at 0.001 TFLOP/s", lines[-2])[1])

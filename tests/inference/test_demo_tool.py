@@ -132,7 +132,7 @@ def no_model(demo, monkeypatch):
     def build(*_):
         raise AssertionError("the model was built")
 
-    monkeypatch.setattr(demo.Predictor, "from_config", build)
+    monkeypatch.setattr(demo, "load_predictor", build)
 
 
 def test_an_unwritable_output_is_found_before_the_model_is_built(run, no_model, pictures, tmp_path, capsys):

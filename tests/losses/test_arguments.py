@@ -101,3 +101,81 @@ def test_potential_field(arguments, message) -> None:
 def test_module_settings_fail_when_built(settings, message) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         EPLLoss(**settings)
+
+
+def test_hints() -> None:
+    """What was perhaps meant."""
+    large = torch.zeros(2, 24, 28, dtype=torch.long)
+    cases = [
+        (
+            (LOGITS, large),
+            {},
+            "resized by F.interpolate(logits, [24, 28], mode='bilinear') or EPLLoss(resize_logits=True)",
+        ),
+        ((LOGITS, large), {}, "EPLLoss(stride=4) takes them as they are"),
+        ((LOGITS[:, 0], large > 0), {"mode": "binary"}, "EPLLoss(stride=4) takes them as they are"),
+        (
+            (LOGITS, LABELS.unsqueeze(1).expand(-1, 3, -1, -1)[..., :3]),
+            {"mode": "multilabel"},
+            "labels must have the shape",
+        ),
+        ((LOGITS[:, :1], LABELS), {}, "for a sigmoid over one channel, mode='binary'"),
+        (
+            (LOGITS, LABELS.bool()),
+            {},
+            "labels.long() for classes 0 and 1, or, if the logits go through a sigmoid, mode='bin",
+        ),
+        (
+            (LOGITS, LABELS),
+            {"mode": "binary"},
+            "for several channels, mode='multilabel' (a sigmoid each) or 'multiclass'",
+        ),
+        (
+            (LOGITS[:, 0], LABELS[0]),
+            {"mode": "binary"},
+            "labels of mode 'binary' must have the shape [N, H, W] or [N, 1, H,",
+        ),
+        (
+            (LOGITS, LABELS),
+            {"mode": "multilabel"},
+            "[N, K, H, W], a mask for each class, to fit logits of shape [2, 3, 6, 7]",
+        ),
+        ((LOGITS.permute(1, 0, 2, 3), torch.zeros_like(LOGITS)), {"mode": "multilabel"}, "got [2, 3, 6, 7]"),
+        ((LOGITS[:, 0].numpy(), LABELS), {"mode": "binary"}, "logits must be a tensor, got ndarray"),
+        ((LOGITS[:, 0], LABELS.numpy()), {"mode": "binary"}, "labels must be a tensor, got ndarray"),
+        ((LOGITS[:, 0], LABELS.cfloat()), {"mode": "binary"}, "labels must be a real tensor, got torch.complex64"),
+        (
+            (LOGITS[:, 0], LABELS.to("meta")),
+            {"mode": "binary"},
+            "labels must be on the device of logits (cpu), got meta",
+        ),
+        ((LOGITS, LABELS), {"ignore_value": None}, "got None: any that no label has, such as -100, ignores nothing"),
+        ((LOGITS[:, 0], LABELS), {"ignore_value": None, "mode": "binary"}, "got None: any that no label has"),
+        (
+            (LOGITS, LABELS),
+            {"mode": "sigmoid"},
+            "mode must be one of 'multiclass', 'binary', 'multilabel', got 'sigmoid'",
+        ),
+    ]
+    for given, settings, message in cases:
+        for loss in (point_loss, line_loss, lambda *x, **kwargs: EPLLoss(**kwargs)(*x)):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                loss(*given, **settings)
+    with pytest.raises(ValueError, match="resize_logits must be True or False, got 4"):
+        EPLLoss(resize_logits=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_probabilities_are_no_logits(dtype: torch.dtype) -> None:
+    logits = torch.randn(2, 5, 40, 30, generator=torch.Generator().manual_seed(0))
+    labels = logits.argmax(dim=1)
+    p = logits.softmax(dim=1).to(dtype)
+    for loss in (point_loss, line_loss, EPLLoss()):
+        with pytest.raises(ValueError, match="logits must be given, got probabilities"):
+            loss(p, labels)
+    # One pixel is enough to know that they are none; log probabilities are logits.
+    p[1, :, 7, 11] *= 1.1
+    for given in (p, logits.log_softmax(dim=1), p - 0.01):
+        assert point_loss(given, labels) > 0
+    sigmoids = p[:, 0]
+    assert point_loss(sigmoids, labels == 0, mode="binary") > 0

@@ -138,3 +138,52 @@ def test_without_stride_sizes_must_agree(scene: Callable) -> None:
 
 def test_shows_its_settings() -> None:
     assert "line_weight=0.7" in repr(EPLLoss(line_weight=0.7))
+
+
+@pytest.mark.parametrize(
+    ("size", "labels_size"), [((9, 11), (36, 44)), ((9, 11), (33, 41)), ((17, 21), (33, 41))], ids=str
+)
+@pytest.mark.parametrize("mode", ["multiclass", "binary", "multilabel"])
+def test_resizes_logits_when_asked(
+    scene: Callable, size: tuple[int, int], labels_size: tuple[int, int], mode: str
+) -> None:
+    small = scene((2, 3, *size))[0]
+    labels = scene((2, 3, *labels_size), ignored=True)[1]
+    if mode == "binary":
+        small, labels = small[:, 0], labels.where(labels == 255, (labels == 0).long())
+    elif mode == "multilabel":
+        labels = torch.stack([labels.where(labels == 255, (labels == k).long()) for k in range(3)], dim=1)
+    small.requires_grad_()
+    grid = small.unsqueeze(1) if mode == "binary" else small
+    full = F.interpolate(grid, size=labels_size, mode="bilinear", align_corners=False)
+    settings = {"point_weight": 1, "line_weight": 1, "mode": mode}
+    expected = EPLLoss(**settings)(full, labels)
+    found = EPLLoss(**settings, resize_logits=True)(small, labels)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name])
+    gradients = (torch.autograd.grad(sum(losses.values()), small, retain_graph=True)[0] for losses in (found, expected))
+    torch.testing.assert_close(*gradients)
+    half = EPLLoss(**settings, resize_logits=True)(small.bfloat16(), labels)  # enlarged in full precision
+    torch.testing.assert_close(half["loss_epl_point"], expected["loss_epl_point"], rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("size", [(8, 32), (48, 64), (24, 96)], ids=str)
+def test_what_is_not_resized(scene: Callable, size: tuple[int, int]) -> None:
+    """Other proportions, and logits that are larger than the labels."""
+    labels = scene((1, 3, 24, 32))[1]
+    with pytest.raises(ValueError, match=r"have other proportions|labels must have the shape"):
+        EPLLoss(resize_logits=True)(scene((1, 3, *size))[0], labels)
+
+
+def test_a_schedule_needs_the_iteration(scene: Callable) -> None:
+    """Nothing is guessed: the full weight from the first call on, or the number of calls."""
+    logits, labels = scene()
+    for schedule in ({"start_iter": 100}, {"ramp_iters": 10}):
+        module = EPLLoss(**schedule)
+        for mode in (module.train(), module.eval()):
+            with pytest.raises(ValueError, match=r"iteration must be given .* got None: pass where training stands"):
+                mode(logits, labels)
+        assert torch.equal(
+            module(logits, labels, math.inf)["loss_epl_line"], EPLLoss()(logits, labels)["loss_epl_line"]
+        )
+        assert not module.state_dict()

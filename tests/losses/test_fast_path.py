@@ -13,6 +13,7 @@ from torch import Tensor
 from epl_d2.losses import line_loss, point_loss, reference
 from epl_d2.losses.kernels import plain
 from epl_d2.losses.kernels.autograd import differentiable
+from epl_d2.losses.kernels.cpu import line as cpu_line
 from epl_d2.losses.kernels.cpu import strips
 from epl_d2.losses.line import LineTerm
 from epl_d2.losses.point import PointTerm
@@ -120,6 +121,14 @@ def test_short_strips(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut into as many strips as possible, the sums stay the same."""
     monkeypatch.setattr(strips, "STRIP_SIZE", 1)
     compare_all(*scene(shape=(2, 4, 70, 20), ignored=True), width=5)
+
+
+def test_histogram_of_large_images(scene: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has more bins than the one of small images, which all other tests take."""
+    monkeypatch.setattr(cpu_line, "_SMALL", 0)
+    logits, labels = scene(ignored=True)
+    for given_logits in (logits, torch.zeros_like(logits), 100 * logits.sign()):
+        compare_all(given_logits, labels)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -85,6 +85,24 @@ def test_the_backend_reaches_the_losses(scene, monkeypatch):
         build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
 
 
+def test_the_schedule_of_epl_can_be_given_in_shares_of_the_training():
+    for max_iter, start, ramp in ((6000, 4000, 300), (300, 200, 15), (7, 5, 0)):
+        keys = {"SOLVER.MAX_ITER": max_iter, "MODEL.EPL.START_FRACTION": 2 / 3, "MODEL.EPL.RAMP_FRACTION": 0.05}
+        loss = build_epl_loss(configured(**keys))
+        assert (loss.start_iter, loss.ramp_iters) == (start, ramp)
+    assert build_epl_loss(configured(**{"SOLVER.MAX_ITER": 8, "MODEL.EPL.START_FRACTION": 1.0})).schedule(7) == 0
+
+
+@pytest.mark.parametrize("share", ["START_FRACTION", "RAMP_FRACTION"])
+def test_wrong_shares_of_the_training_are_refused_by_name(share):
+    for value in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"MODEL\.EPL\.{share} is {value}, expected a share"):
+            build_epl_loss(configured("MODEL.EPL.", **{share: value}))
+    for iterations in ("START_ITER", "RAMP_ITERS"):
+        with pytest.raises(ValueError, match=r"MODEL\.EPL: START_ITER .* give one kind"):
+            build_epl_loss(configured("MODEL.EPL.", **{share: 0.5, iterations: 10}))
+
+
 POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}
 LINE = {"kernel_size": 9, "splitter": "C", "mu": 6, "formulation": "official", "ignore_mode": "exclude"}
 

@@ -9,6 +9,7 @@ __all__ = ["MUTATIONS", "Mutation"]
 KEYS = "tests/engine/test_wiring.py"
 TRAINER = "tests/engine/test_trainer_wiring.py"
 WIRING = "tests/modeling/test_wiring.py"
+MASK_HEAD = "tests/modeling/test_mask_head.py"
 EXTRA = "tests/modeling/test_extra_losses.py"
 
 
@@ -34,21 +35,21 @@ MUTATIONS = (
     Mutation(
         "epl_without_stride",
         "epl_d2/modeling/losses/epl.py",
-        "            stride=epl.STRIDE,\n",
+        "        stride=cfg.MODEL.EPL.STRIDE,\n",
         "",
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "epl_without_ignore_value",
         "epl_d2/modeling/losses/epl.py",
-        "            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
+        "        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
         "",
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "epl_without_ignore_mode",
         "epl_d2/modeling/losses/epl.py",
-        "            ignore_mode=epl.IGNORE_MODE,\n",
+        "        ignore_mode=cfg.MODEL.EPL.IGNORE_MODE,\n",
         "",
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
@@ -83,8 +84,8 @@ MUTATIONS = (
     Mutation(
         "epl_kernel_sizes_exchanged",
         "epl_d2/modeling/losses/epl.py",
-        "line_kernel_size=epl.LINE.KERNEL_SIZE",
-        "line_kernel_size=epl.POINT.KERNEL_SIZE",
+        "line_kernel_size=terms.LINE.KERNEL_SIZE",
+        "line_kernel_size=terms.POINT.KERNEL_SIZE",
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
     Mutation(
@@ -274,9 +275,30 @@ MUTATIONS = (
     Mutation(
         "criterion_without_weight",
         "epl_d2/modeling/sem_seg_head/mixin.py",
-        "self.loss(logits, targets) * self.loss_weight",
-        "self.loss(logits, targets)",
+        "self.loss(logits, targets, *inputs, **named_inputs) * self.loss_weight",
+        "self.loss(logits, targets, *inputs, **named_inputs)",
         ("tests/modeling/test_pytorch_deeplab.py::test_loss_weight_expresses_the_references_division_by_the_batch",),
+    ),
+    Mutation(
+        "criterion_without_further_inputs",
+        "epl_d2/modeling/sem_seg_head/mixin.py",
+        "self.losses(predictions, targets, features, *inputs, **named_inputs)",
+        "self.losses(predictions, targets, features)",
+        ("tests/test_document_code.py::test_panoptic_deeplab_keeps_its_weighted_criterion",),
+    ),
+    Mutation(
+        "epl_starts_at_once_instead_of_at_its_share",
+        "epl_d2/modeling/losses/epl.py",
+        "round(epl.START_FRACTION * max_iter)",
+        "0",
+        ("tests/modeling/test_wiring.py::test_the_schedule_of_epl_can_be_given_in_shares_of_the_training",),
+    ),
+    Mutation(
+        "minutes_of_earlier_attempts_lost",
+        "epl_d2/engine/record.py",
+        "anew=self.trainer.start_iter == 0",
+        "anew=True",
+        ("tests/engine/test_record.py::test_a_training_records_where_it_comes_from_and_a_resumed_one_adds_up",),
     ),
     Mutation(
         "auxiliary_without_weight",
@@ -338,29 +360,29 @@ MUTATIONS = (
     # The trainer.
     Mutation(
         "evaluator_without_ignore_mode",
-        "epl_d2/engine/trainer.py",
-        "            ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,\n",
+        "epl_d2/engine/evaluators.py",
+        "        ignore_mode=cfg.TEST.BOUNDARY.IGNORE_MODE,\n",
         "",
         (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_ignore_distance",
-        "epl_d2/engine/trainer.py",
-        "            ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,\n",
+        "epl_d2/engine/evaluators.py",
+        "        ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,\n",
         "",
         (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_trimap",
-        "epl_d2/engine/trainer.py",
-        "            trimap=cfg.TEST.BOUNDARY.TRIMAP,\n",
+        "epl_d2/engine/evaluators.py",
+        "        trimap=cfg.TEST.BOUNDARY.TRIMAP,\n",
         "",
         (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "evaluator_without_ignore_value",
-        "epl_d2/engine/trainer.py",
-        "            ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
+        "epl_d2/engine/evaluators.py",
+        "        ignore_value=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,\n",
         "",
         (f"{TRAINER}::test_the_evaluator_holds_its_keys_under_their_names",),
     ),
@@ -402,8 +424,8 @@ MUTATIONS = (
     Mutation(
         "unreadable_files_never_skipped",
         "epl_d2/data/build.py",
-        "        cfg.DATALOADER.MAX_UNREADABLE,\n",
-        "",
+        "mapper, seed, cfg.DATALOADER.MAX_UNREADABLE)",
+        "mapper, seed)",
         (f"{KEYS}::test_every_key_changes_what_is_built_from_it",),
     ),
     Mutation(
@@ -422,8 +444,8 @@ MUTATIONS = (
     ),
     Mutation(
         "evaluator_takes_probabilities_for_logits",
-        "epl_d2/engine/trainer.py",
-        "            probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,\n",
+        "epl_d2/engine/evaluators.py",
+        "        probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,\n",
         "",
         (f"{TRAINER}::test_the_evaluator_knows_whether_it_gets_probabilities",),
     ),
@@ -455,5 +477,55 @@ MUTATIONS = (
         "executor.submit(_Job(run, slot))",
         "executor.submit(_Job(run))",
         ("tests/experiments/test_launch.py::test_failed_runs_are_named_and_the_others_go_on",),
+    ),
+    # Masks.
+    Mutation(
+        "mask_terms_of_the_semantic_head",
+        "epl_d2/modeling/losses/epl.py",
+        '_build(cfg, cfg.MODEL.EPL.MASK, "MODEL.EPL.MASK", mode="binary")',
+        '_build(cfg, cfg.MODEL.EPL, "MODEL.EPL.MASK", mode="binary")',
+        (f"{MASK_HEAD}::test_losses_are_the_baselines_and_epl_on_the_masks_of_the_true_classes",),
+    ),
+    Mutation(
+        "mask_epl_without_iteration",
+        "epl_d2/modeling/mask_head/conv_upsample.py",
+        "mask_epl_losses(self.epl, logits, instances, current_iteration())",
+        'mask_epl_losses(self.epl, logits, instances, float("inf"))',
+        (f"{MASK_HEAD}::test_terms_follow_the_schedule_and_switch",),
+    ),
+    Mutation(
+        "epl_on_the_masks_of_the_first_class",
+        "epl_d2/modeling/mask_head/mask_losses.py",
+        "logits = logits[torch.arange(len(logits), device=logits.device), classes]",
+        "logits = logits[torch.arange(len(logits), device=logits.device), 0 * classes]",
+        (f"{MASK_HEAD}::test_only_the_masks_of_the_true_classes_get_a_gradient",),
+    ),
+    Mutation(
+        "boundaries_of_crowds",
+        "epl_d2/evaluation/instance_boundary.py",
+        ' & ~np.array([bool(mask["iscrowd"]) for mask in gt])',
+        "",
+        ("tests/evaluation/test_instance_boundary.py::test_boundary_ap_is_its_definition_and_mask_ap_detectron2s",),
+    ),
+    Mutation(
+        "boundary_ap_of_the_usual_ratio",
+        "epl_d2/engine/evaluators.py",
+        "InstanceBoundaryEvaluator(dataset_name, output_dir=output_dir, dilation_ratio=ratio)",
+        "InstanceBoundaryEvaluator(dataset_name, output_dir=output_dir)",
+        (KEYS,),
+    ),
+    Mutation(
+        "boundary_pq_of_the_usual_ratio",
+        "epl_d2/engine/evaluators.py",
+        "PanopticBoundaryEvaluator(dataset_name, dilation_ratio=ratio)",
+        "PanopticBoundaryEvaluator(dataset_name)",
+        ("tests/engine/test_train_masks.py::test_both_evaluators_have_the_configs_ratio",),
+    ),
+    Mutation(
+        "masks_unchecked",
+        "epl_d2/data/dataset_check.py",
+        "        check_record_masks(records, name)\n",
+        "        pass\n",
+        ("tests/engine/test_train_masks.py::test_masks_that_do_not_fit_stop_the_training",),
     ),
 )

@@ -10,8 +10,10 @@ import os
 from functools import partial
 
 from ..label_io import make_label_map
+from ..panoptic_annotations import Category
 from .layout import require_folder, require_records
 from .metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, CITYSCAPES_TRAIN_ID_TO_LABEL_ID, DATASETS
+from .panoptic import register_panoptic
 from .registration import Record, register_sem_seg
 
 # name -> (folder of the images, folder of the labels), both below `cityscapes`
@@ -27,6 +29,19 @@ LAYOUT = """\
 cityscapes/
   leftImg8bit/{train,val,test}/CITY/FRAME_leftImg8bit.png
   gtFine/{train,val}/CITY/FRAME_gtFine_labelTrainIds.png   (or FRAME_gtFine_labelIds.png)"""
+# Below `cityscapes`: instances and panoptic segments, made by datasets/prepare_cityscapes_panoptic.py.
+INSTANCE_FOLDER = "gtFine_coco"
+_PANOPTIC_LAYOUT = f"""\
+cityscapes/
+  leftImg8bit/{{train,val}}/CITY/FRAME_leftImg8bit.png
+  {INSTANCE_FOLDER}/          (made by `python datasets/prepare_cityscapes_panoptic.py`)"""
+_FIRST_THING = 24  # label ids from "person" on are of things
+CITYSCAPES_CATEGORIES = tuple(
+    Category(label_id, name, label_id >= _FIRST_THING, color)
+    for label_id, name, color in zip(
+        CITYSCAPES_TRAIN_ID_TO_LABEL_ID, DATASETS["cityscapes"].classes, DATASETS["cityscapes"].palette, strict=True
+    )
+)
 _IMAGE_SUFFIX = "_leftImg8bit.png"
 _LABEL_MAP = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=255)
 
@@ -76,7 +91,18 @@ def load_cityscapes(name: str, image_root: str, label_root: str, labeled: bool =
 
 
 def register_all(root: str) -> None:
-    """Register cityscapes_fine_sem_seg_{train,val,test} and the coarse splits below `root`."""
+    """Register cityscapes_fine_sem_seg_{train,val,test} and the coarse splits below `root`, and the fine ones with
+    instances: cityscapes_fine_instance_coco_{train,val}, cityscapes_fine_panoptic_separated_{train,val}."""
+    for split in ("train", "val"):
+        register_panoptic(
+            f"cityscapes_fine_instance_coco_{split}",
+            f"cityscapes_fine_panoptic_separated_{split}",
+            image_root=os.path.join(root, "cityscapes", "leftImg8bit", split),
+            annotation_root=os.path.join(root, "cityscapes", INSTANCE_FOLDER),
+            split=split,
+            categories=CITYSCAPES_CATEGORIES,
+            layout=_PANOPTIC_LAYOUT,
+        )
     for name, (images, labels) in SPLITS.items():
         image_root = os.path.join(root, "cityscapes", images)
         label_root = os.path.join(root, "cityscapes", labels)

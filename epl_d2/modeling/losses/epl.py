@@ -54,6 +54,7 @@ def _epl(cfg: CfgNode) -> CfgNode:
 def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
     """The loss with the weights and kernel sizes of the node `terms`, whose name is `key`."""
     epl = cfg.MODEL.EPL
+    schedule = _schedule(epl, cfg.SOLVER.MAX_ITER)
     try:
         return EPLLoss(
             point_weight=terms.POINT.WEIGHT,
@@ -65,10 +66,25 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
             norm=epl.POINT.NORM,
             mu=epl.LINE.MU,
             formulation=epl.LINE.FORMULATION,
-            start_iter=epl.START_ITER,
-            ramp_iters=epl.RAMP_ITERS,
             backend=epl.BACKEND,
+            **schedule,
             **settings,
         )
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
+
+
+def _schedule(epl: CfgNode, max_iter: int) -> dict[str, int]:
+    """The schedule in iterations, of which the config has either the numbers or shares of all."""
+    for key in ("START_FRACTION", "RAMP_FRACTION"):
+        if not 0 <= epl[key] <= 1:
+            raise ValueError(f"MODEL.EPL.{key} is {epl[key]}, expected a share of SOLVER.MAX_ITER, from 0 to 1")
+    if not (epl.START_FRACTION or epl.RAMP_FRACTION):
+        return {"start_iter": epl.START_ITER, "ramp_iters": epl.RAMP_ITERS}
+    if epl.START_ITER or epl.RAMP_ITERS:
+        raise ValueError(
+            f"MODEL.EPL: START_ITER {epl.START_ITER} and RAMP_ITERS {epl.RAMP_ITERS} are iterations, START_FRACTION "
+            f"{epl.START_FRACTION} and RAMP_FRACTION {epl.RAMP_FRACTION} shares of SOLVER.MAX_ITER: give one kind, and "
+            "leave the other 0"
+        )
+    return {"start_iter": round(epl.START_FRACTION * max_iter), "ramp_iters": round(epl.RAMP_FRACTION * max_iter)}

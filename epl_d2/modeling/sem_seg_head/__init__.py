@@ -4,6 +4,7 @@ from .cc import EPLCCHead
 from .deeplab_v3 import EPLDeepLabV3Head
 from .deeplab_v3_plus import EPLDeepLabV3PlusHead
 from .gscnn import EPLGSCNNHead
+from .mixin import EPLHeadMixin
 from .nvidia_deeplab_v3_plus import EPLNVIDIADeepLabV3PlusHead
 from .psa import EPLPSAHead
 from .psp import EPLPSPHead
@@ -15,6 +16,7 @@ __all__ = [
     "EPLDeepLabV3Head",
     "EPLDeepLabV3PlusHead",
     "EPLGSCNNHead",
+    "EPLHeadMixin",
     "EPLNVIDIADeepLabV3PlusHead",
     "EPLPSAHead",
     "EPLPSPHead",

@@ -45,9 +45,9 @@ def upsample_logits(
 class EPLHeadMixin:
     """Adds the EPL terms and the extra losses of the config to a semantic segmentation head.
 
-    The head has, as Detectron2's have, `layers(features)`, `common_stride`, `loss_weight` and a criterion
-    `loss(logits, labels)`. It calls `set_losses` at the end of its constructor. No parameter is added, and inference
-    is the baseline's.
+    The head has, as Detectron2's have, `layers(features)`, `common_stride`, `loss_weight`, `ignore_value` and a
+    criterion `loss(logits, labels)`. It calls `set_losses` at the end of its constructor. No parameter is added, and
+    inference is the baseline's. docs/models.md has examples.
     """
 
     layers: Callable[[dict[str, torch.Tensor]], torch.Tensor]
@@ -76,19 +76,20 @@ class EPLHeadMixin:
         return {"loss": build_criterion(cfg), "epl": build_epl_loss(cfg), "extra_losses": build_extra_losses(cfg)}
 
     def forward(
-        self, features: dict[str, torch.Tensor], targets: torch.Tensor | None = None
+        self, features: dict[str, torch.Tensor], targets: torch.Tensor | None = None, *inputs: Any, **named_inputs: Any
     ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """
         Args:
             features: the backbone's, by name; "image" [N, 3, H, W] among them gives the size of the result.
             targets: [N, H, W] labels, in training.
+            inputs, named_inputs: what the criterion takes besides, such as Panoptic-DeepLab's weights of the pixels.
 
         Returns:
             (None, losses by name) in training, (logits [N, K, H, W], {}) in inference.
         """
         predictions = self.layers(features)
         if self.training:
-            return None, self.losses(predictions, targets, features)
+            return None, self.losses(predictions, targets, features, *inputs, **named_inputs)
         size = tuple(features["image"].shape[-2:]) if "image" in features else None
         return self.upsample(predictions, size), {}
 
@@ -101,18 +102,24 @@ class EPLHeadMixin:
         return upsample_logits(predictions, self.common_stride, size, self.align_corners)
 
     def losses(
-        self, predictions: torch.Tensor, targets: torch.Tensor, features: dict[str, torch.Tensor] | None = None
+        self,
+        predictions: torch.Tensor,
+        targets: torch.Tensor,
+        features: dict[str, torch.Tensor] | None = None,
+        *inputs: Any,
+        **named_inputs: Any,
     ) -> dict[str, torch.Tensor]:
         """
         Args:
             predictions: [N, K, h, w] logits at the head's stride.
             targets: [N, H, W] labels.
             features: what the head was called with; auxiliary branches and some extra losses need it.
+            inputs, named_inputs: what the criterion takes besides logits and labels.
         """
         features = features or {}
         size = tuple(targets.shape[-2:])
         logits = self.upsample(predictions, size)
-        losses = {"loss_sem_seg": self.loss(logits, targets) * self.loss_weight}
+        losses = {"loss_sem_seg": self.loss(logits, targets, *inputs, **named_inputs) * self.loss_weight}
         for name, auxiliary in self.auxiliary_layers(features).items():
             auxiliary = self.upsample(auxiliary, size)
             losses[name] = cross_entropy(auxiliary, targets, ignore_value=self.ignore_value) * self.aux_loss_weight

@@ -21,6 +21,9 @@ from . import line_rows
 from .strips import geometry, strip_rows
 from .threads import count_threads, run_jobs
 
+# Pixels of an image below which it takes the smaller histogram, and of a job of `line_rows.through_softmax`.
+_SMALL, _JOB = 2**16, 2**12
+
 
 @dataclass
 class _Lines:
@@ -77,9 +80,10 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
     histograms = np.zeros((2, *shape, len(lines.energies)), np.int64)
     sums = np.zeros((2, *shape, radius))
     # A bin of its own for what is not a number: the first above the energy of a full window, however it was rounded.
-    last_bin = (int(np.array(1.001 * (radius + 1), energies.dtype).view(bits.dtype)) >> (8 * bits.itemsize - 16)) + 1
+    shift = 8 * bits.itemsize - _prefix(h * w, p.dtype)
+    last_bin = (int(np.array(1.001 * (radius + 1), energies.dtype).view(bits.dtype)) >> shift) + 1
     bins = torch.empty(threads, shape[1], last_bin + 1, dtype=torch.int32).numpy()
-    run_jobs(line_rows.measure, len(rows), *inputs, bins, ranks, broken, histograms, sums)
+    run_jobs(line_rows.measure, len(rows), *inputs, shift, bins, ranks, broken, histograms, sums)
     del bins
     if broken.any():  # infinite or NaN logits
         if need_gradient:
@@ -96,8 +100,14 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
     run_jobs(line_rows.differentiate, len(rows), *inputs, ranks, *slopes, shares.numpy())
     places = torch.full((n * k,), -1).index_copy(0, rows, torch.arange(len(rows))).view(n, k)
     inner = p.new_empty(torch.get_num_threads(), w)
-    run_jobs(line_rows.through_softmax, n * h, scene, shares.numpy(), places.numpy(), inner.numpy())
+    rows = max(1, _JOB // w)
+    run_jobs(line_rows.through_softmax, n * -(-h // rows), rows, scene, shares.numpy(), places.numpy(), inner.numpy())
     return value
+
+
+def _prefix(pixels: int, dtype: torch.dtype) -> int:
+    """How many upper bits of an energy tell its bin: few where the bins would cost more than the pixels."""
+    return 12 if dtype == torch.float32 and pixels < _SMALL else 16
 
 
 def _lines(radius: int, full: int, mu: int, official: bool) -> _Lines:

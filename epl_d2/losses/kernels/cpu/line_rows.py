@@ -5,7 +5,7 @@ rows that stay in the cache, and never stored: three sweeps (two in `measure`, o
 bits again, which is cheaper than memory.
 
 Which pixels have their energy at the wanted ranks is found without sorting. Floats of at least 0 sort like their bits:
-a histogram of the upper 16 bits tells the bins in which the lowest and the highest wanted rank lie, and only
+a histogram of the upper bits tells the bins in which the lowest and the highest wanted rank lie, and only
 the pixels in these two bins are looked at further. Equal energies rank in the order of pixels.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, J rows whose class occurs, A axes, D directions of an
@@ -25,7 +25,7 @@ _VANISHED = 110.0
 
 
 @compiled
-def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broken, histograms, sums):
+def measure(slot, job, rows, scene, geometry, lines, scratch, shift, bins, ranks, broken, histograms, sums):
     """Find the predicted lines of one row in each direction, and the sums over them.
 
     Args:
@@ -35,6 +35,7 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
             beyond it (else it is 0).
         lines: activations g by count and line ``[C, r]``, mu, the first count on a line, and the first above.
         scratch: energies ``[T, 6, ...]``, the same memory as integers, and counts ``[T, 5, ...]``.
+        shift: the bits of an energy that do not tell its bin.
         bins: scratch ``[T, D, B]``, of which the last bin takes what is not a number.
         ranks: what tells the predicted line pixels, ``[A, D, J, 4]``: the bits of their lowest and highest energy, how
             many pixels with the lowest come before them, and how many with the highest belong to them.
@@ -48,7 +49,6 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, bins, ranks, broke
     energies, counts = scratch[0][slot], scratch[2][slot]
     energy, bits, count = energies[_FIELD], scratch[1][slot, _FIELD], counts[_FIELD]
     bins = bins[slot]
-    shift = 8 * bits.itemsize - 16
     height, width = plane.shape
     directions, reach = len(bins), taps - 1
     radius = reach // 2 if directions == 1 else reach
@@ -172,27 +172,29 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
 
 
 @compiled
-def through_softmax(slot, job, scene, shares, places, inner):
-    """Replace p by p G - p <p, G> in one row of pixels of an image.
+def through_softmax(slot, job, rows, scene, shares, places, inner):
+    """Replace p by p G - p <p, G> in a few rows of pixels of an image.
 
     Args:
+        rows: how many a job has; the last of an image may have less.
         shares: p G of the rows whose class occurs, ``[J, H, W]``; places: index of each class there or -1, ``[N, K]``.
         inner: scratch, ``[T, W]``.
     """
     p, seen, _ = scene
-    image, y = divmod(job, p.shape[2])
+    image, block = divmod(job, -(-p.shape[2] // rows))
     inner = inner[slot]
-    clear(inner)
-    for k in range(p.shape[1]):
-        if places[image, k] >= 0:
-            add(inner, shares[places[image, k], y], len(inner))
-    here = seen[image, y]
-    for k in range(p.shape[1]):
-        row = p[image, k, y]
-        for x in range(len(inner)):
-            row[x] = -row[x] * inner[x] if here[x] else 0
-        if places[image, k] >= 0:
-            add(row, shares[places[image, k], y], len(inner))
+    for y in range(block * rows, min((block + 1) * rows, p.shape[2])):
+        clear(inner)
+        for k in range(p.shape[1]):
+            if places[image, k] >= 0:
+                add(inner, shares[places[image, k], y], len(inner))
+        here = seen[image, y]
+        for k in range(p.shape[1]):
+            row = p[image, k, y]
+            for x in range(len(inner)):
+                row[x] = -row[x] * inner[x] if here[x] else 0
+            if places[image, k] >= 0:
+                add(row, shares[places[image, k], y], len(inner))
 
 
 @compiled
@@ -283,15 +285,17 @@ def order_statistic(bits, prefix, rank, shift):
     digits = np.empty(256, np.int64)
     while shift:
         clear(digits)
+        rest = max(shift - 8, 0)
         for m in range(len(bits)):
             if bits[m] >> shift == prefix:
-                digits[(bits[m] >> (shift - 8)) & 255] += 1
-        digit = 0
+                digits[(bits[m] >> rest) & 255] += 1
+        # Where less than eight bits are left, the first of them repeat the last of the prefix.
+        digit = (prefix << (shift - rest)) & 255
         while rank >= digits[digit]:
             rank -= digits[digit]
             digit += 1
-        prefix = (prefix << 8) | digit
-        shift -= 8
+        prefix = (prefix << (shift - rest)) | digit
+        shift = rest
     return prefix, rank
 
 

@@ -5,6 +5,9 @@
 # make torture  kill trainings, take their disk and their partners, feed them damaged files (docs/reliability.md)
 # make gpu-report  everything about EPL on this machine's GPU, in output/gpu_report (docs/performance.md)
 # make lint     ruff
+# make types    mypy on the public names
+# make dist     source archive and wheel in dist/
+# make site     the documentation as a site in output/site, by a generator in .venv-docs
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
 # REPORT='--device cpu'       options of tools/gpu_report.py
@@ -16,10 +19,11 @@ DETECTRON2 ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_VENV := .venv-docs
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test mutation fuzz torture gpu-report lint clean FORCE
+.PHONY: install demo test mutation fuzz torture gpu-report lint types dist site clean FORCE
 
 install: $(INSTALLED)
 
@@ -51,7 +55,24 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+dist: $(INSTALLED)
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+
+# --strict: a link or an anchor that leads nowhere ends it.
+site: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+	@echo 'open output/site/index.html'
+
+$(DOCS_VENV)/.installed: requirements/docs.txt
+	'$(PYTHON)' -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) output build *.egg-info
+	rm -rf $(VENV) $(DOCS_VENV) output build dist *.egg-info .mypy_cache
 
 FORCE:

@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Segment images, folders, videos or a camera's pictures with a trained model.
 
+    python demo/demo.py --zoo CamVid/semantic_fpn_mobilenet_v2_c64_240_6000_bs4_epl.yaml \\
+        --input street.jpg --output segmented
     python demo/demo.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --weights model_final.pth \\
         --input street.jpg frames/ 'more/*.png' --output segmented
 
@@ -35,12 +37,14 @@ import numpy as np
 from tqdm import tqdm
 
 from epl_d2.commands import command
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.datasets.layout import files_by_stem
 from epl_d2.data.label_io import read_image
 from epl_d2.files import write_whole
 from epl_d2.inference import InstancePrediction, InstancePredictor, Prediction, Predictor, draw_labels, load_predictor
 from epl_d2.inference.overlap import WriteBehind, read_ahead
 from epl_d2.inference.video import VideoReader, VideoWriter
+from epl_d2.model_zoo import get_checkpoint_url, get_config_file, trained_configs
 from epl_d2.visualization import write_png
 
 TEST_WRITE = 2**20  # bytes
@@ -53,7 +57,9 @@ def main() -> int:
     videos = name_videos(args.video)
     if args.output:
         check_output(args.output, args.kinds)
-    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device)
+    if args.zoo:
+        args.config_file, args.weights = get_config_file(args.zoo), get_checkpoint_url(args.zoo)
+    predictor = load_predictor(args.config_file, args.weights, args.opts, args.device, args.dataset_file)
     demo = Demo(predictor, args.output, args.kinds, args.legend, args.min_score)
     demo.segment_images(images)
     for name, path in videos.items():
@@ -70,8 +76,11 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="config of the model, one of configs/*/*.yaml")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--zoo", metavar="CONFIG", help=f"a model of the package: {', '.join(trained_configs())}")
+    model.add_argument("--config-file", help="config of a model of yours, one of configs/*/*.yaml")
     parser.add_argument("--weights", help="checkpoint of the trained model; default: the config's MODEL.WEIGHTS")
+    parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, folders or quoted patterns")
     parser.add_argument("--video", nargs="+", default=[], type=Path, metavar="PATH", help="video files")
     parser.add_argument("--webcam", metavar="CAMERA", help="number of a camera, such as 0, or address of a stream")
@@ -90,6 +99,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", help='"cpu", "cuda", "cuda:1"; default: the config\'s, or the CPU without CUDA')
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config options, KEY VALUE ...")
     args = parser.parse_args()
+    if args.zoo and args.weights:
+        parser.error("--weights goes with --config-file: a model of the zoo has weights of its own")
     if not (args.input or args.video or args.webcam is not None):
         parser.error("nothing to segment: give --input, --video or --webcam")
     if not args.output and (args.input or args.video):

@@ -7,20 +7,41 @@ Importing this package, or a part that needs no Detectron2 (`epl_d2.losses`, `ep
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors see of the names that are imported when they are asked for
+    from . import contours, data, evaluation, losses, metrics, model_zoo, modeling, visualization
+    from .config import add_epl_config, get_cfg
+    from .inference import Predictor
+    from .registration import register
 
 __version__ = "0.1.0"
 
-# Public name -> the module that holds it. They need Detectron2, and are imported when they are first asked for.
+# Public name -> the module that holds or is it. They need Detectron2, and are imported when they are first asked for.
 _HOMES = {
     "Predictor": "inference",
     "add_epl_config": "config",
     "get_cfg": "config",
+    "model_zoo": "model_zoo",
+    "modeling": "modeling",
     "register": "registration",
 }
-_PARTS = ("contours", "data", "evaluation", "losses", "metrics", "modeling", "visualization")
+_PARTS = ("contours", "data", "evaluation", "losses", "metrics", "visualization")
 
-__all__ = [*_HOMES, *_PARTS]
+__all__ = [  # of _HOMES and _PARTS; written out for type checkers
+    "Predictor",
+    "add_epl_config",
+    "contours",
+    "data",
+    "evaluation",
+    "get_cfg",
+    "losses",
+    "metrics",
+    "model_zoo",
+    "modeling",
+    "register",
+    "visualization",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,7 +52,8 @@ def __getattr__(name: str) -> Any:
     if find_spec("detectron2") is None:
         raise ImportError(f"{__name__}.{name} needs detectron2, which is not installed (see INSTALL.md)")
     import_module(f"{__name__}.quiet_detectron2")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return home if name == _HOMES[name] else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(path for folder in (".", "tools", "demo", "datasets") for path in ROOT.joinpath(folder).glob("*.py"))
 QUIET = "epl_d2.quiet_detectron2"
 # Names of the package that load Detectron2 when they are asked for.
-LAZY = {f"epl_d2.{name}" for name in ("Predictor", "add_epl_config", "get_cfg", "register")}
+LAZY = {f"epl_d2.{name}" for name in ("Predictor", "add_epl_config", "get_cfg", "model_zoo", "modeling", "register")}
 
 
 @cache

@@ -25,3 +25,10 @@ def test_commands_in_config_headers_name_the_config_itself(config):
     header = re.split(r"^_BASE_|^name:", config.read_text(encoding="utf-8"), flags=re.MULTILINE)[0]
     command = f"tools/run_grid.py {name}" if config.parent.name == "grids" else f"--config-file {name} "
     assert command in header
+
+
+def test_the_site_lists_pages_that_exist():
+    pages = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "README.md" in pages and "losses.md" in pages
+    missing = [page for page in pages if not ((ROOT / page).is_file() or (ROOT / "docs" / page).is_file())]
+    assert not missing

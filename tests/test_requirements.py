@@ -1,22 +1,24 @@
 """The versions that setup.py admits."""
 
-import ast
+import itertools
+import runpy
 from pathlib import Path
 
 import pytest
+import setuptools
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
 
 def requirements_of(setup: Path) -> dict[str, Requirement]:
-    """Name -> requirement, of `install_requires`."""
-    lists = [
-        node.value
-        for node in ast.walk(ast.parse(setup.read_text(encoding="utf-8")))
-        if isinstance(node, ast.keyword) and node.arg == "install_requires"
-    ]
-    requirements = map(Requirement, ast.literal_eval(lists[0]))
+    """Name -> requirement, of the package itself and of the extras that requirements/base.txt installs."""
+    given = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", given.update)
+        runpy.run_path(str(setup))
+    extras = (given["extras_require"][extra] for extra in ("eval", "train", "export", "test", "dev"))
+    requirements = map(Requirement, itertools.chain(given["install_requires"], *extras))
     return {requirement.name: requirement for requirement in requirements}
 
 

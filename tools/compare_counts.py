@@ -2,10 +2,12 @@
 """Tables of methods and seeds from the counts of single images alone: means, paired differences with intervals.
 
     python tools/compare_counts.py output/grids/example --dataset camvid_sem_seg_test --baseline base --block 20
+    python tools/compare_counts.py RUNS --dataset NAME --block 20
     python tools/compare_counts.py RUNS --dataset NAME --baseline A --controls B --widths 1 3 --store docs/evidence/RUNS
 
 RUNS is a folder of METHOD/seed_N, as a grid makes it, or as `train_net.py --eval-only ... TEST.SAVE_IMAGE_COUNTS True
 OUTPUT_DIR RUNS/METHOD/seed_N` does, or as --store wrote it: the counts at --widths alone, in METHOD/seed_N/NAME.npz.
+Without --baseline the table has every run by itself, with intervals over images or blocks of frames.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from epl_d2.commands import command
 from epl_d2.evaluation.curves import PANELS, draw_gains
-from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row
+from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row, run_rows
 from epl_d2.experiments.results import markdown_table
 from epl_d2.experiments.scores import contour_metrics, headline_metrics
 from epl_d2.files import write_whole
@@ -25,17 +27,23 @@ from epl_d2.files import write_whole
 def run(options: argparse.Namespace) -> None:
     runs = find_runs(options.runs, options.dataset)
     for option in (options.baseline, *options.controls, *options.methods):
-        if option not in runs:
+        if option is not None and option not in runs:
             raise ValueError(f"{options.runs} has no runs of {option!r}; it has {', '.join(runs)}")
     chosen = {name: runs[name] for name in options.methods or runs}
     metrics = (contour_metrics if options.contours else headline_metrics)(options.widths)
     known = set.intersection(*({*counts.widths} for by_seed in runs.values() for counts in by_seed.values()))
     if missing := sorted({*options.widths} - known):
         raise ValueError(f"not all of these runs were counted at the widths {missing}; all have {sorted(known)}")
-    lines = [f"{options.dataset}, percent; mean over seeds ± half width of the 95% t interval", ""]
-    lines += markdown_table(["method", "seeds", *metrics], [mean_row(name, chosen[name], metrics) for name in chosen])
     drawn = "images" if options.block is None else f"blocks of up to {options.block} consecutive frames"
-    for reference in (options.baseline, *options.controls):
+    if options.baseline is None:
+        lines = [f"{options.dataset}, percent; 95% interval over {drawn} ({REPLICATES} replicates)", ""]
+        rows = [row for name in chosen for row in run_rows(name, chosen[name], metrics, options.block)]
+        lines += markdown_table(["method", "seed", *metrics], rows)
+    else:
+        lines = [f"{options.dataset}, percent; mean over seeds ± half width of the 95% t interval", ""]
+        rows = [mean_row(name, chosen[name], metrics) for name in chosen]
+        lines += markdown_table(["method", "seeds", *metrics], rows)
+    for reference in (options.baseline, *options.controls) if options.baseline is not None else ():
         rows = [
             row
             for name in chosen
@@ -64,7 +72,7 @@ def main() -> int:
     add = parser.add_argument
     add("runs", type=Path, metavar="RUNS")
     add("--dataset", required=True, help="the data set that was evaluated")
-    add("--baseline", required=True, metavar="METHOD")
+    add("--baseline", metavar="METHOD", help="differences to this one (default: none, single runs instead)")
     add("--controls", nargs="+", default=[], metavar="METHOD", help="differences to these, too")
     add("--methods", nargs="+", default=[], metavar="METHOD", help="rows of the tables (default: all)")
     add("--widths", nargs="+", type=int, default=[1, 3, 5, 9], help="pixels (default: 1 3 5 9)")
@@ -78,6 +86,8 @@ def main() -> int:
     )
     add("--store", type=Path, metavar="DIR", help="write the counts of these methods at these widths")
     options = parser.parse_args()
+    if options.baseline is None and (options.controls or options.picture):
+        parser.error("--controls and --picture show differences: they need --baseline")
     if options.block is not None and options.block < 1:
         parser.error(f"--block must be at least 1, got {options.block}")
     run(options)

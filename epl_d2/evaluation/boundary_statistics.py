@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ class BoundaryStatistics:
         self.ignore_distance = int(ignore_distance)
         # Beside the classes there must be room for "ignored" and for "no class at all".
         self._dtype = np.dtype(np.uint8 if num_classes <= 254 else np.uint16)
-        self._void = int(np.iinfo(self._dtype).max)
+        self._void = 256**self._dtype.itemsize - 1
         self._widths, self._order = np.unique(np.asarray(self.widths, np.int64), return_inverse=True)
         bands = (num_classes, self._widths.size)
         self._counts = {
@@ -173,7 +174,7 @@ class BoundaryStatistics:
         for name, values in counts.items():
             self._counts[name] += values
 
-    def compute(self) -> dict[str, float | np.ndarray]:
+    def compute(self) -> dict[str, Any]:
         """Scores of all images so far, as fractions in [0, 1], NaN where undefined.
 
         Returns:
@@ -208,7 +209,7 @@ class BoundaryStatistics:
             "confusion": counts["confusion"].copy(),
         }
 
-    def _settings(self) -> dict[str, object]:
+    def _settings(self) -> dict[str, Any]:
         names = ("num_classes", "widths", "ignore_value", "ignore_mode", "trimap", "ignore_distance")
         return {name: getattr(self, name) for name in names}
 

@@ -28,6 +28,7 @@ __all__ = [
     "markdown_table",
     "mean_row",
     "paired_gain",
+    "run_rows",
     "scores_of",
     "seed_difference_rows",
     "with_half_width",
@@ -69,6 +70,26 @@ def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
     """Name, number of seeds, and for each metric the mean over seeds with the half width of its t interval."""
     scores = [scores_of(counts) for counts in runs.values()]
     return [name, str(len(runs)), *(with_half_width([s.get(metric, np.nan) for s in scores]) for metric in metrics)]
+
+
+def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = None) -> list[list[str]]:
+    """For each run its name, its seed and its scores, each with the 95% interval of a bootstrap over images.
+
+    Args:
+        name: of the method, for the first column.
+        runs, metrics, block: as of :func:`paired_gain`.
+    """
+    rows = []
+    for seed, counts in runs.items():
+        blocks = len(counts.names) if block is None else blocks_of_frames(counts.names, block)
+        replicates = scores_by_name(counts, bootstrap_draws(1, blocks, REPLICATES)[1])
+        scores, cells = scores_of(counts), []
+        for metric in metrics:
+            score = scores.get(metric, np.nan)
+            low, high = percentile_interval(100 * replicates.get(metric, np.full(1, np.nan)))
+            cells.append("-" if np.isnan(score) else f"{score:.2f} [{low:.2f}, {high:.2f}]")
+        rows.append([name, str(seed), *cells])
+    return rows
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 __all__ = ["WriteBehind", "read_ahead"]
 
 T = TypeVar("T")
-_END = object()
+_END: Any = object()
 
 
 def read_ahead(items: Iterable[T], depth: int = 4) -> Iterator[T]:

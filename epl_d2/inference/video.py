@@ -34,8 +34,7 @@ class VideoReader:
             FileNotFoundError: there is no such file.
             ValueError: it cannot be read as a video.
         """
-        is_address = isinstance(source, int) or "://" in os.fspath(source)
-        if not is_address and not Path(source).exists():
+        if not isinstance(source, int) and "://" not in os.fspath(source) and not Path(source).exists():
             raise FileNotFoundError(f"{source}: no such file")
         self._source = source
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
@@ -85,7 +84,7 @@ class VideoWriter:
             self._size = (width, height)
             # The codec takes even sides only.
             even = (width + width % 2, height + height % 2)
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self._rate, even)
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, even)
             if not self._writer.isOpened():
                 raise OSError(f"{self._path}: OpenCV cannot write a video there")
         if self._size != (width, height):

@@ -18,13 +18,13 @@ from .arguments import (
     check_tensor,
     check_weight,
 )
+from .eager import not_compiled
 from .kernels.memory import memory_advice
 from .line import LineTerm
 from .modes import MODES, as_rows, check_no_probabilities
 from .point import PointTerm
 from .schedule import ramp
 from .terms import evaluate_terms
-from .waiting import allowed_to_wait, is_capturing
 
 
 class EPLLoss(nn.Module):
@@ -104,10 +104,10 @@ class EPLLoss(nn.Module):
         self.resize_logits = resize_logits
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
-        self.backend = backend
         self._seen_logits = False
+        self.backend = backend
 
-    @torch.compiler.disable
+    @not_compiled
     def forward(self, logits: Tensor, labels: Tensor, iteration: float | None = None) -> dict[str, Tensor]:
         """The weighted losses.
 
@@ -137,10 +137,9 @@ class EPLLoss(nn.Module):
         if not counting:
             return losses
         logits, labels = as_rows(logits, labels, self.mode)
-        if not self._seen_logits and self.mode == "multiclass" and not is_capturing():  # a GPU is waited for once
-            with allowed_to_wait():
-                check_no_probabilities(logits)
-            self._seen_logits = True
+        if not self._seen_logits and self.mode == "multiclass":
+            check_no_probabilities(logits)
+        self._seen_logits = True
         if self.stride > 1 or self.resize_logits:
             if logits.numel() == 0:
                 return losses

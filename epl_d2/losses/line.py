@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from . import defaults
 from .arguments import FORMULATIONS, check_choice, check_mu
+from .eager import not_compiled
 from .terms import Term, evaluate_term
 
 
@@ -29,7 +29,7 @@ class LineTerm(Term):
         check_choice("formulation", self.formulation, FORMULATIONS)
 
 
-@torch.compiler.disable
+@not_compiled
 def line_loss(
     logits: Tensor,
     labels: Tensor,

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from . import defaults
 from .arguments import NORMS, check_choice
+from .eager import not_compiled
 from .terms import Term, evaluate_term
 
 
@@ -27,7 +27,7 @@ class PointTerm(Term):
         check_choice("norm", self.norm, NORMS)
 
 
-@torch.compiler.disable
+@not_compiled
 def point_loss(
     logits: Tensor,
     labels: Tensor,

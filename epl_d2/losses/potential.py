@@ -62,8 +62,8 @@ def windows(fields: Tensor, axis: Axis, taps: int) -> Tensor:
     Built from sums of 1, 2, 4, ... neighbors. Every caller takes this one order of additions, so that energies,
     and with them ranks, agree bit by bit between the plain and the fast losses.
     """
-    total, done = None, 0
-    power, size = fields, 1
+    total: Tensor | None = None
+    done, power, size = 0, fields, 1
     while size <= taps:
         if taps & size:
             total = power if total is None else _join(total, power, axis, done, size)
@@ -71,6 +71,7 @@ def windows(fields: Tensor, axis: Axis, taps: int) -> Tensor:
         if 2 * size <= taps:
             power = _join(power, power, axis, size, size)
         size *= 2
+    assert total is not None  # taps is positive
     return total
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -12,18 +13,25 @@ import pytest
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import write_image_counts
 from epl_d2.experiments.comparison import difference_rows, find_runs, gain_curves
+from epl_d2.experiments.intervals import bootstrap_draws
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare_counts.py"
 SHIFTS = {"base": 3, "better": 1, "worse": 4}
+
+
+@cache
+def scores_of_frame(frame: int, shift: int, seed: int) -> BoundaryStatistics:
+    target = np.kron(np.random.default_rng(frame).integers(0, 3, (4, 4)), np.ones((8, 8), int))
+    statistics = BoundaryStatistics(3, (1, 2, 3))
+    statistics.update(np.roll(target, shift + (frame == seed), axis=1), target)
+    return statistics
 
 
 def write_run(file: Path, shift: int, seed: int) -> BoundaryStatistics:
     """Counts of 6 frames whose prediction is the target moved by `shift` pixels, in one of them by one more."""
     total, images = BoundaryStatistics(3, (1, 2, 3)), {}
     for frame in range(6):
-        target = np.kron(np.random.default_rng(frame).integers(0, 3, (4, 4)), np.ones((8, 8), int))
-        statistics = total.empty_copy()
-        statistics.update(np.roll(target, shift + (frame == seed), axis=1), target)
+        statistics = scores_of_frame(frame, shift, seed)
         images[f"/x/Seq_{frame:03d}.png"] = statistics.counts
         total.merge(statistics)
     file.parent.mkdir(parents=True)
@@ -80,6 +88,34 @@ def test_tables_are_those_of_the_scores_and_of_stored_counts(runs, compare, tmp_
     files = sorted(path.relative_to(tmp_path / "stored").as_posix() for path in (tmp_path / "stored").rglob("*.npz"))
     assert files == [f"{method}/seed_{seed}/some_test.npz" for method in SHIFTS for seed in (1, 2)]
     assert "BF-any@3px" in compare(folder, *options, "--contours")[1]
+
+
+def test_without_a_baseline_every_run_has_its_interval_over_blocks_of_frames(runs, compare):
+    folder, statistics = runs
+    code, text, _ = compare(folder, "--dataset", "some_test", "--methods", "better", "--widths", "1", "--block", "2")
+    assert code == 0 and "blocks of up to 2 consecutive frames" in text
+    header = next(line for line in text.splitlines() if line.startswith("| method"))
+    column = [cell.strip() for cell in header.split("|")].index("BF-micro@1px") - 2
+    rows = [line for line in text.splitlines() if line.startswith("| better")]
+    assert len(rows) == 2
+    for seed, row in zip((1, 2), rows, strict=True):
+        scores = {}
+        draws = [tuple(draw) for draw in bootstrap_draws(1, 3, 2000)[1]]  # of three blocks of two frames
+        for draw in {*draws}:
+            chosen = BoundaryStatistics(3, (1, 2, 3))
+            for block, times in enumerate(draw):
+                for frame in [2 * block, 2 * block + 1] * times:
+                    chosen.merge(scores_of_frame(frame, SHIFTS["better"], seed))
+            scores[draw] = 100 * chosen.compute()["boundary_f_micro"][0]
+        low, high = np.quantile([scores[draw] for draw in draws], [0.025, 0.975])
+        whole = 100 * statistics["better", seed].compute()["boundary_f_micro"][0]
+        assert [cell.strip() for cell in row.split("|")[2:-1]][column] == f"{whole:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def test_differences_need_a_baseline(runs, compare, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        compare(runs[0], "--dataset", "some_test", "--controls", "worse")
+    assert "--baseline" in capsys.readouterr().err
 
 
 def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):

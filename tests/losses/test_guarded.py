@@ -267,19 +267,6 @@ def test_no_check_while_a_graph_is_captured(scene: Callable, fake: Kernels, monk
     assert (2, 3, 33, 145) in {shape for _, shape in fake.calls}
 
 
-def test_probabilities_are_looked_for_when_nothing_is_captured(scene: Callable, monkeypatch) -> None:
-    logits, labels = scene()
-    monkeypatch.setattr("epl_d2.losses.epl.is_capturing", lambda: True)
-    loss = EPLLoss()
-    loss(logits, labels)
-    monkeypatch.undo()
-    monkeypatch.setattr("epl_d2.losses.epl.check_no_probabilities", lambda *_: looked.append(1))
-    looked: list[int] = []
-    loss(logits, labels)
-    loss(logits, labels)
-    assert looked == [1]
-
-
 def test_the_check_may_wait_where_waiting_is_forbidden(scene: Callable, fake: Kernels, monkeypatch) -> None:
     modes = [2]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -288,7 +275,7 @@ def test_the_check_may_wait_where_waiting_is_forbidden(scene: Callable, fake: Ke
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     fake.fail = lambda step, shape: fake.calls.append((modes[-1], shape))
     losses(scene)
-    assert modes == [2, 0, 2, 0, 2, 0, 2]  # for each loss, and before them to see that logits are no probabilities
+    assert modes == [2, 0, 2, 0, 2]
     assert {mode for mode, shape in fake.calls if isinstance(mode, int) and shape == REAL} == {2}
 
 

@@ -68,9 +68,7 @@ def run_without_data(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> torch.
     logits = torch.empty(2, 3, 40, 150, device="meta", requires_grad=True)
     shape = (2, 3, 40, 150) if "mode" in settings else (2, 40, 150)
     labels = torch.empty(shape, device="meta", dtype=torch.uint8)
-    loss = EPLLoss(point_weight=1, line_weight=1, **settings)
-    loss._seen_logits = True  # the first call looks for probabilities
-    sum(loss(logits, labels).values()).backward()
+    sum(EPLLoss(point_weight=1, line_weight=1, **settings)(logits, labels).values()).backward()
     return logits.grad
 
 

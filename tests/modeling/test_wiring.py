@@ -75,16 +75,6 @@ def test_epl_holds_its_keys_under_their_names():
     }
 
 
-def test_the_backend_reaches_the_losses(scene, monkeypatch):
-    chosen = []
-    choose = losses.kernels.choose
-    monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
-    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene, math.inf)
-    assert chosen == ["plain", "plain"]
-    with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
-        build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
-
-
 def test_the_schedule_of_epl_can_be_given_in_shares_of_the_training():
     for max_iter, start, ramp in ((6000, 4000, 300), (300, 200, 15), (7, 5, 0)):
         keys = {"SOLVER.MAX_ITER": max_iter, "MODEL.EPL.START_FRACTION": 2 / 3, "MODEL.EPL.RAMP_FRACTION": 0.05}
@@ -101,6 +91,16 @@ def test_wrong_shares_of_the_training_are_refused_by_name(share):
     for iterations in ("START_ITER", "RAMP_ITERS"):
         with pytest.raises(ValueError, match=r"MODEL\.EPL: START_ITER .* give one kind"):
             build_epl_loss(configured("MODEL.EPL.", **{share: 0.5, iterations: 10}))
+
+
+def test_the_backend_reaches_the_losses(scene, monkeypatch):
+    chosen = []
+    choose = losses.kernels.choose
+    monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
+    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene, math.inf)
+    assert chosen == ["plain", "plain"]
+    with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
+        build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
 
 
 POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}

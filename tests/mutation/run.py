@@ -25,7 +25,7 @@ import pytest
 from mutations import MUTATIONS, Mutation
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LEFT_OUT = (".git", ".venv", "output", "build", "*.egg-info", ".pytest_cache", ".ruff_cache")
+LEFT_OUT = (".git", ".venv*", ".*_cache", "output", "build", "*.egg-info")
 IMPORTED_ONCE = ("cv2", "detectron2.engine", "detectron2.projects.deeplab", "matplotlib.pyplot", "numba", "submitit")
 
 

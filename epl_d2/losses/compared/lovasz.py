@@ -33,8 +33,8 @@ def lovasz_softmax_loss(logits: Tensor, labels: Tensor, *, per_image: bool = Fal
     labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         groups = list(zip(logits.split(1), labels.split(1), strict=True)) if per_image else [(logits, labels)]
-        losses = [_of_pixels(*_valid_pixels(*group, ignore_value)) for group in groups if len(group[1])]
-        losses = [loss for loss in losses if loss is not None]
+        pixels = [_valid_pixels(scores, ids, ignore_value) for scores, ids in groups if len(ids)]
+        losses = [loss for loss in (_of_pixels(p, ids) for p, ids in pixels) if loss is not None]
         return torch.stack(losses).mean() if losses else logits.flatten()[:0].sum()
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..waiting import allowed_to_wait, is_capturing
 from . import plain
 from .memory import OutOfMemoryError
 
@@ -61,7 +60,7 @@ def obstacle(logits: Tensor, term: Any, sigmoid: bool, warn: bool) -> str | None
                 "its kernels take float16, bfloat16 and float32 logits of 1 to 2^29 - 1 elements, kernel sizes up to "
                 f"29 and anisotropic convolution, and these are {logits.dtype}, {list(logits.shape)}, {term}"
             )
-        if is_capturing():
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return None
         reason = _difference(logits, term, sigmoid)
     except OutOfMemoryError:
@@ -165,7 +164,7 @@ def _difference(logits: Tensor, term: Any, sigmoid: bool) -> str | None:
     for_value, for_slopes = _TOLERANCE[term.name]
     if logits.dtype != torch.float32:
         for_slopes = max(for_slopes, _HALF_TOLERANCE)
-    with torch.inference_mode(False), allowed_to_wait():
+    with torch.inference_mode(False), _allowed_to_wait():
         logits, labels = tiny_scene(logits)
         if sigmoid:
             masks = torch.stack([(labels == k).long().where(labels < 255, 255) for k in range(3)], dim=1)
@@ -206,3 +205,16 @@ def tiny_scene(like: Tensor) -> tuple[Tensor, Tensor]:
     logits.scatter_add_(1, labels.roll((1, 2), (1, 2)).unsqueeze(1), torch.full((2, 1, h, w), 3.0))
     labels[:, 5:9, 30:60] = 255
     return logits.to(like.device, like.dtype), labels.to(like.device)
+
+
+class _allowed_to_wait:
+    """Lifts `torch.cuda.set_sync_debug_mode`, which a user may have set, for the one wait of the check."""
+
+    def __enter__(self) -> None:
+        self.mode = torch.cuda.get_sync_debug_mode() if torch.cuda.is_available() else 0
+        if self.mode:
+            torch.cuda.set_sync_debug_mode(0)
+
+    def __exit__(self, *_: object) -> None:
+        if self.mode:
+            torch.cuda.set_sync_debug_mode(self.mode)

@@ -66,8 +66,8 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
             norm=epl.POINT.NORM,
             mu=epl.LINE.MU,
             formulation=epl.LINE.FORMULATION,
-            backend=epl.BACKEND,
             **schedule,
+            backend=epl.BACKEND,
             **settings,
         )
     except ValueError as error:

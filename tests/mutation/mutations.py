@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         "kernels_that_are_not_checked",
         "epl_d2/losses/kernels/guarded.py",
-        "reason = _difference(logits, term)",
+        "reason = _difference(logits, term, sigmoid)",
         "reason = None",
         ("tests/losses/test_guarded.py::test_a_wrong_result_is_found_before_it_counts",),
     ),

@@ -14,13 +14,13 @@ EVAL = [
     "opencv-python>=4.8,<6",
     "pillow",
     "pycocotools",
+    "pyyaml",  # data sets of your own
     "tabulate",
 ]
 # Models and training; the second half is what Detectron2 itself needs.
 TRAIN = [
     *EVAL,
     "fvcore",
-    "pyyaml",
     "scipy",
     "submitit",  # tools/run_grid.py
     "tqdm",

@@ -1,9 +1,9 @@
 """Every configuration key that epl_d2 adds to Detectron2's."""
 
-import posixpath
+import os
 from typing import IO, Any
 
-from detectron2 import model_zoo
+import detectron2
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
@@ -16,6 +16,8 @@ __all__ = ["MAP_OF_LOSS", "EPLCfgNode", "add_epl_config", "get_cfg"]
 
 # Before the name of a config of Detectron2's model zoo, where a config names its base.
 MODEL_ZOO = "model_zoo://"
+# `detectron2.model_zoo` itself needs pkg_resources, which setuptools no longer has.
+_ZOO_CONFIGS = os.path.join(os.path.dirname(detectron2.__file__), "model_zoo", "configs")
 
 # The losses of MODEL.EXTRA_LOSSES -> the loader's map that a loss takes beside logits and labels; None for none. It
 # stands here, and their functions in modeling/losses/table.py, because the loader knows no model.
@@ -51,11 +53,10 @@ class EPLCfgNode(CN):
         _, found, name = filename.rpartition(MODEL_ZOO)
         if not found:
             return super()._open_cfg(filename)
-        name = posixpath.normpath(name)
-        try:
-            return super()._open_cfg(model_zoo.get_config_file(name))
-        except RuntimeError as error:
-            raise FileNotFoundError(f"{MODEL_ZOO}{name}: Detectron2's model zoo has no such config") from error
+        path = os.path.join(_ZOO_CONFIGS, os.path.normpath(name))
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{MODEL_ZOO}{os.path.normpath(name)}: there is no such config in {_ZOO_CONFIGS}")
+        return super()._open_cfg(path)
 
 
 def get_cfg() -> EPLCfgNode:
@@ -108,6 +109,9 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
+    # How EPL is computed: "auto" takes compiled kernels (Numba's on a CPU, Triton's on CUDA) and, after a warning,
+    # plain PyTorch where these do not work. "plain", "numba" and "triton" take nothing else.
+    cfg.MODEL.EPL.BACKEND = "auto"
     # Both of EPL's terms have one schedule.
     _add_schedule(cfg.MODEL.EPL)
     # The same as shares of SOLVER.MAX_ITER, for schedules of any length: 0.5 begins in the middle. With one of them
@@ -315,11 +319,18 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATALOADER.MAX_UNREADABLE = 0
     # YAML files that describe your own data sets (docs/data.md).
     cfg.DATASETS.SEM_SEG_FILES = []
+    # Names of the classes and a color [r, g, b] of each; [] takes those of the data set. A training writes them into
+    # the config that it saves, so that the model can be used without the data set's files.
+    cfg.DATASETS.CLASSES = []
+    cfg.DATASETS.PALETTE = []
 
 
 def _add_solver_config(cfg: CN) -> None:
     # Learning rate of everything below `sem_seg_head.` as a multiple of BASE_LR (10 in the reference recipes).
     cfg.SOLVER.HEAD_LR_FACTOR = 1.0
+    # With SOLVER.MAX_ITER 0: how often each image of DATASETS.TRAIN is seen. The iterations that this makes stand as
+    # MAX_ITER in the config that a training saves.
+    cfg.SOLVER.EPOCHS = 0
 
 
 def _add_test_config(cfg: CN) -> None:

@@ -1,5 +1,6 @@
 # make demo     install into .venv, train and evaluate a small model with EPL, show results and pictures
 # make test     install into .venv, run the whole test suite
+# make integrations  install what the scripts in examples/ need into .venv, and run them
 # make mutation break the lines that join the parts, one at a time, and show that a test notices
 # make fuzz     20,000 drawn inputs for the losses
 # make torture  kill trainings, take their disk and their partners, feed them damaged files (docs/reliability.md)
@@ -23,7 +24,7 @@ DOCS_VENV := .venv-docs
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test mutation fuzz torture gpu-report lint types dist site clean FORCE
+.PHONY: install demo test integrations mutation fuzz torture gpu-report lint types dist site clean FORCE
 
 install: $(INSTALLED)
 
@@ -38,6 +39,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+integrations: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
+		--constraint requirements/base.txt --requirement requirements/integrations.txt
+	set -e; for script in segmentation_models transformers_segformer torchvision_deeplab lightning_module mmsegmentation_registry; do \
+		echo "examples/$$script.py"; $(BIN)/python -W ignore examples/$$script.py; done
 
 mutation: $(INSTALLED)
 	$(BIN)/python -W ignore tests/mutation/run.py

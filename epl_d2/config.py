@@ -4,6 +4,7 @@ import os
 from typing import IO, Any
 
 import detectron2
+import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
@@ -35,7 +36,8 @@ MAP_OF_LOSS: dict[str, str | None] = {
 class EPLCfgNode(CN):
     """Detectron2's config, whose files may be based on those of the model zoo inside the Detectron2 package.
 
-    As in ``_BASE_: "model_zoo://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``.
+    As in ``_BASE_: "model_zoo://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``. Detectron2 runs the code of
+    YAML tags such as ``!!python/object/apply:eval``, which some of those files use; here theirs alone may.
     """
 
     @classmethod
@@ -48,13 +50,25 @@ class EPLCfgNode(CN):
         return CN._decode_cfg_value(value)
 
     @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """As in fvcore, which calls it for every base again; code is run for the model zoo alone, whatever is allowed.
+
+        Raises:
+            ValueError: another file has tags that run code.
+        """
+        try:
+            return super().load_yaml_with_base(filename, allow_unsafe=MODEL_ZOO in filename)
+        except yaml.constructor.ConstructorError as error:
+            raise ValueError(f"{filename}: a YAML tag that could run code is not read ({error.problem})") from error
+
+    @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
         # fvcore takes a base for relative to the file that names it, and puts that file's folder before it.
         _, found, name = filename.rpartition(MODEL_ZOO)
         if not found:
             return super()._open_cfg(filename)
         path = os.path.join(_ZOO_CONFIGS, os.path.normpath(name))
-        if not os.path.isfile(path):
+        if os.path.normpath(name).startswith("..") or not os.path.isfile(path):
             raise FileNotFoundError(f"{MODEL_ZOO}{os.path.normpath(name)}: there is no such config in {_ZOO_CONFIGS}")
         return super()._open_cfg(path)
 

@@ -140,6 +140,7 @@ def test_check_train_evaluate_compare_publish(newcomer):
     )
     assert len(list((folder / "output" / "compared").glob("*.png"))) == 1
     card = (folder / "published" / "streets_epl" / "README.md").read_text()
+    assert "| device | not recorded |" not in card and "| minutes | not recorded |" not in card
     assert "| classes | road, building, tree |" in card and "--dataset-file streets.yaml --eval-only" in card
     assert str(folder) not in (folder / "published" / "streets_epl" / "config.yaml").read_text()
 

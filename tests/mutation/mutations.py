@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         "kernels_that_are_not_checked",
         "epl_d2/losses/kernels/guarded.py",
-        "reason = _difference(logits, term)",
+        "reason = _difference(logits, term, sigmoid)",
         "reason = None",
         ("tests/losses/test_guarded.py::test_a_wrong_result_is_found_before_it_counts",),
     ),
@@ -527,6 +527,28 @@ MUTATIONS = (
         "        check_record_masks(records, name)\n",
         "        pass\n",
         ("tests/engine/test_train_masks.py::test_masks_that_do_not_fit_stop_the_training",),
+    ),
+    # Boundary scores for other frameworks.
+    Mutation(
+        "metric_states_not_added",
+        "epl_d2/metrics/modules.py",
+        'torch.from_numpy(values), dist_reduce_fx="sum"',
+        'torch.from_numpy(values), dist_reduce_fx="max"',
+        ("tests/evaluation/test_metrics.py::test_two_processes_give_the_result_of_one",),
+    ),
+    Mutation(
+        "metrics_share_by_chance",
+        "epl_d2/metrics/modules.py",
+        "torch.tensor([*settings, *sorted(set(self.empty.widths))])",
+        "torch.zeros(1)",
+        ("tests/evaluation/test_metrics.py::test_a_collection_keeps_apart_what_is_the_same_in_the_first_batch_alone",),
+    ),
+    Mutation(
+        "compute_without_ignore_mode",
+        "epl_d2/metrics/scores.py",
+        "widths, ignore_index, ignore_mode, trimap, ignore_distance)",
+        'widths, ignore_index, "ignore", trimap, ignore_distance)',
+        ("tests/evaluation/test_metrics.py::test_compute_takes_arrays_tensors_and_generators",),
     ),
     # Data sets of one's own, and models that leave them behind.
     Mutation(

@@ -52,6 +52,7 @@ OPTIONS = {
 }
 ENDLESS = {"SOLVER.MAX_ITER": 100000, "SOLVER.CHECKPOINT_PERIOD": 100000, "TEST.EVAL_PERIOD": 0}
 STARTED = "Starting training from iteration"
+RUNNING = "  iter: "  # twenty steps on; before the first one, processes that load the data are still starting
 
 Row = tuple[str, str, bool]
 
@@ -159,7 +160,7 @@ def signals(work: Path) -> Iterator[Row]:
             folder, log = work / f"{number.name}{processes}", work / f"{number.name}{processes}.log"
             meet = ("--num-gpus", str(processes), "--dist-url", f"file://{work}/{number.name}")
             process = start(command(folder, *meet, **ENDLESS), log)
-            wait_for(log, STARTED, [process])
+            wait_for(log, RUNNING, [process])
             time.sleep(2)
             process.send_signal(number)
             code = process.wait(timeout=120)
@@ -187,7 +188,7 @@ def lost(work: Path) -> Iterator[Row]:
     ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     meet = ("--num-gpus", "2", "--dist-url", f"file://{work}/orphans_meet")
     process = start(command(folder, *meet, **ENDLESS), log, preexec_fn=ignore)
-    wait_for(log, STARTED, [process])
+    wait_for(log, RUNNING, [process])
     time.sleep(2)
     ranks = children(process)
     process.kill()
@@ -206,7 +207,7 @@ def lost(work: Path) -> Iterator[Row]:
             start(command(folder, *meet, "--machine-rank", str(rank), **ENDLESS), Path(f"{log}{rank}"))
             for rank in (0, 1)
         ]
-        wait_for(Path(f"{log}0"), STARTED, machines)
+        wait_for(Path(f"{log}0"), RUNNING, machines)
         time.sleep(3)
         machines[1].send_signal(number)
         begin = time.monotonic()

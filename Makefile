@@ -1,14 +1,17 @@
 # make demo     install into .venv, train and evaluate a small model with EPL, show results and pictures
 # make test     install into .venv, run the whole test suite
+# make integrations  install what the scripts in examples/ need into .venv, and run them
 # make mutation break the lines that join the parts, one at a time, and show that a test notices
 # make fuzz     20,000 drawn inputs for the losses
 # make torture  kill trainings, take their disk and their partners, feed them damaged files (docs/reliability.md)
+# make gpu-report  everything about EPL on this machine's GPU, in output/gpu_report (docs/performance.md)
 # make lint     ruff
 # make types    mypy on the public names
 # make dist     source archive and wheel in dist/
 # make site     the documentation as a site in output/site, by a generator in .venv-docs
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
+# REPORT='--device cpu'       options of tools/gpu_report.py
 # DETECTRON2='git+https://...'  another Detectron2 than the pinned wheel: any requirement that pip takes
 
 PYTHON ?= python3
@@ -21,7 +24,7 @@ DOCS_VENV := .venv-docs
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test mutation fuzz torture lint types dist site clean FORCE
+.PHONY: install demo test integrations mutation fuzz torture gpu-report lint types dist site clean FORCE
 
 install: $(INSTALLED)
 
@@ -37,6 +40,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+integrations: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
+		--constraint requirements/base.txt --requirement requirements/integrations.txt
+	set -e; for script in segmentation_models transformers_segformer torchvision_deeplab lightning_module mmsegmentation_registry; do \
+		echo "examples/$$script.py"; $(BIN)/python -W ignore examples/$$script.py; done
+
 mutation: $(INSTALLED)
 	$(BIN)/python -W ignore tests/mutation/run.py
 
@@ -45,6 +54,9 @@ fuzz: $(INSTALLED)
 
 torture: $(INSTALLED)
 	$(BIN)/python -W ignore tests/torture/run.py
+
+gpu-report: $(INSTALLED)
+	$(BIN)/python tools/gpu_report.py $(REPORT)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -14,13 +14,13 @@ EVAL = [
     "opencv-python>=4.8,<6",
     "pillow",
     "pycocotools",
+    "pyyaml",  # data sets of your own
     "tabulate",
 ]
 # Models and training; the second half is what Detectron2 itself needs.
 TRAIN = [
     *EVAL,
     "fvcore",
-    "pyyaml",
     "scipy",
     "submitit",  # tools/run_grid.py
     "tqdm",
@@ -82,7 +82,10 @@ setup(
         "metrics": [*EVAL, "torchmetrics"],
         "train": TRAIN,
         "export": EXPORT,
-        "integrations": ["torchmetrics", "segmentation-models-pytorch", "transformers", "accelerate", "lightning"],
+        "integrations": [
+            *EVAL,
+            *("accelerate", "lightning", "segmentation-models-pytorch", "torchmetrics", "torchvision", "transformers"),
+        ],
         "wandb": ["wandb"],
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff"],

@@ -2,6 +2,7 @@
 """Train or evaluate semantic segmentation with Equipotential Learning.
 
 python train_net.py --config-file configs/CamVid/deeplab_v3_plus_R_50_os16_epl.yaml --num-gpus 4
+python train_net.py --config-file configs/Custom/... --dataset-file streets.yaml
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth TEST.AUG.ENABLED True
 """
@@ -19,16 +20,29 @@ from epl_d2 import get_cfg
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_config, leave_process_group, prepare_config
+from epl_d2.data.class_names import use_dataset_file
+from epl_d2.engine import (
+    Trainer,
+    check_config,
+    complete_config,
+    leave_process_group,
+    merge_config_file,
+    prepare_config,
+)
 from epl_d2.engine.launch import DEFAULT_TIMEOUT, launch
+from epl_d2.engine.setup import keep_expected_tracebacks_in_the_log
 
 
 def setup(args):
     cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
+    merge_config_file(cfg, args.config_file)
+    if args.dataset_file:
+        use_dataset_file(cfg, args.dataset_file)
     cfg.merge_from_list(args.opts)
+    complete_config(cfg, training=not args.eval_only)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="epl_d2")
+    keep_expected_tracebacks_in_the_log()
     prepare_config(cfg)
     cfg.freeze()
     check_config(cfg, training=not args.eval_only)
@@ -53,6 +67,12 @@ def main(args):
 @command
 def start() -> None:
     parser = default_argument_parser()
+    parser.add_argument(
+        "--dataset-file",
+        default="",
+        metavar="FILE",
+        help="YAML file that describes your data set (docs/data.md): sets DATASETS.* and the number of classes",
+    )
     parser.add_argument(
         "--dist-timeout",
         type=float,

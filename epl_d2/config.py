@@ -1,9 +1,10 @@
 """Every configuration key that epl_d2 adds to Detectron2's."""
 
-import posixpath
+import os
 from typing import IO, Any
 
-from detectron2 import model_zoo
+import detectron2
+import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
@@ -16,6 +17,8 @@ __all__ = ["MAP_OF_LOSS", "EPLCfgNode", "add_epl_config", "get_cfg"]
 
 # Before the name of a config of Detectron2's model zoo, where a config names its base.
 MODEL_ZOO = "model_zoo://"
+# `detectron2.model_zoo` itself needs pkg_resources, which setuptools no longer has.
+_ZOO_CONFIGS = os.path.join(os.path.dirname(detectron2.__file__), "model_zoo", "configs")
 
 # The losses of MODEL.EXTRA_LOSSES -> the loader's map that a loss takes beside logits and labels; None for none. It
 # stands here, and their functions in modeling/losses/table.py, because the loader knows no model.
@@ -33,7 +36,8 @@ MAP_OF_LOSS: dict[str, str | None] = {
 class EPLCfgNode(CN):
     """Detectron2's config, whose files may be based on those of the model zoo inside the Detectron2 package.
 
-    As in ``_BASE_: "model_zoo://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``.
+    As in ``_BASE_: "model_zoo://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"``. Detectron2 runs the code of
+    YAML tags such as ``!!python/object/apply:eval``, which some of those files use; here theirs alone may.
     """
 
     @classmethod
@@ -46,16 +50,27 @@ class EPLCfgNode(CN):
         return CN._decode_cfg_value(value)
 
     @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """As in fvcore, which calls it for every base again; code is run for the model zoo alone, whatever is allowed.
+
+        Raises:
+            ValueError: another file has tags that run code.
+        """
+        try:
+            return super().load_yaml_with_base(filename, allow_unsafe=MODEL_ZOO in filename)
+        except yaml.constructor.ConstructorError as error:
+            raise ValueError(f"{filename}: a YAML tag that could run code is not read ({error.problem})") from error
+
+    @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
         # fvcore takes a base for relative to the file that names it, and puts that file's folder before it.
         _, found, name = filename.rpartition(MODEL_ZOO)
         if not found:
             return super()._open_cfg(filename)
-        name = posixpath.normpath(name)
-        try:
-            return super()._open_cfg(model_zoo.get_config_file(name))
-        except RuntimeError as error:
-            raise FileNotFoundError(f"{MODEL_ZOO}{name}: Detectron2's model zoo has no such config") from error
+        path = os.path.join(_ZOO_CONFIGS, os.path.normpath(name))
+        if os.path.normpath(name).startswith("..") or not os.path.isfile(path):
+            raise FileNotFoundError(f"{MODEL_ZOO}{os.path.normpath(name)}: there is no such config in {_ZOO_CONFIGS}")
+        return super()._open_cfg(path)
 
 
 def get_cfg() -> EPLCfgNode:
@@ -108,6 +123,9 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.IGNORE_MODE = defaults.IGNORE_MODE
     # EPL sees the logits at 1/STRIDE of the label size, with its kernels scaled in proportion. 1 = label size.
     cfg.MODEL.EPL.STRIDE = 1
+    # How EPL is computed: "auto" takes compiled kernels (Numba's on a CPU, Triton's on CUDA) and, after a warning,
+    # plain PyTorch where these do not work. "plain", "numba" and "triton" take nothing else.
+    cfg.MODEL.EPL.BACKEND = "auto"
     # Both of EPL's terms have one schedule.
     _add_schedule(cfg.MODEL.EPL)
     # The same as shares of SOLVER.MAX_ITER, for schedules of any length: 0.5 begins in the middle. With one of them
@@ -315,11 +333,18 @@ def _add_data_config(cfg: CN) -> None:
     cfg.DATALOADER.MAX_UNREADABLE = 0
     # YAML files that describe your own data sets (docs/data.md).
     cfg.DATASETS.SEM_SEG_FILES = []
+    # Names of the classes and a color [r, g, b] of each; [] takes those of the data set. A training writes them into
+    # the config that it saves, so that the model can be used without the data set's files.
+    cfg.DATASETS.CLASSES = []
+    cfg.DATASETS.PALETTE = []
 
 
 def _add_solver_config(cfg: CN) -> None:
     # Learning rate of everything below `sem_seg_head.` as a multiple of BASE_LR (10 in the reference recipes).
     cfg.SOLVER.HEAD_LR_FACTOR = 1.0
+    # With SOLVER.MAX_ITER 0: how often each image of DATASETS.TRAIN is seen. The iterations that this makes stand as
+    # MAX_ITER in the config that a training saves.
+    cfg.SOLVER.EPOCHS = 0
 
 
 def _add_test_config(cfg: CN) -> None:

@@ -1,11 +1,13 @@
 """An error that a user can put right is one sentence and an exit code; a bug keeps its traceback."""
 
 import ast
+import logging
 import os
 import runpy
 import subprocess
 import sys
 import traceback
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader
 from epl_d2 import get_cfg
 from epl_d2.commands import TRACEBACK, command, expected_reason
 from epl_d2.data.label_io import read_image
+from epl_d2.engine.setup import keep_expected_tracebacks_in_the_log
 from epl_d2.losses import EPLLoss
 
 ROOT = Path(__file__).parents[1]
@@ -112,12 +115,13 @@ def test_a_command_says_it_and_ends(capsys, monkeypatch):
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
 def test_every_command_ends_like_that(path):
     text = path.read_text(encoding="utf-8")
-    (entry,) = (
-        node
+    entries = [
+        node.name
         for node in ast.parse(text).body
         if isinstance(node, ast.FunctionDef) and [ast.unparse(d) for d in node.decorator_list] == ["command"]
-    )
-    assert text.endswith(f'if __name__ == "__main__":\n    sys.exit({entry.name}())\n')
+    ]
+    assert len(entries) == 1, "decorate what the command calls with `command` of epl_d2.commands"
+    assert text.endswith(f'if __name__ == "__main__":\n    sys.exit({entries[0]}())\n')
 
 
 def test_train_net_refuses_a_lazy_config_before_anything_starts(monkeypatch, capsys):
@@ -147,3 +151,22 @@ def test_two_processes_say_it_once(tmp_path):
     said = [line for line in done.stderr.splitlines() if "SOLVER.MAX_ITER" in line]
     assert said == ["error: SOLVER.MAX_ITER is 0, expected a positive number of iterations"]
     assert "Traceback" not in done.stderr
+
+
+def test_the_terminal_shows_the_tracebacks_of_bugs_alone_and_the_log_all(capsys):
+    log = StringIO()
+    handlers = [logging.StreamHandler(sys.stdout), logging.StreamHandler(log)]
+    logger = logging.getLogger("detectron2")
+    before, logger.handlers = logger.handlers, handlers
+    try:
+        keep_expected_tracebacks_in_the_log()
+        for function in (EXPECTED["a check of ours"][0], BUGS["a key that is not there"]):
+            try:
+                function()
+            except Exception:
+                logging.getLogger("detectron2.engine.train_loop").exception("Exception during training:")
+    finally:
+        logger.handlers = before
+    shown, kept = capsys.readouterr().out, log.getvalue()
+    assert "KeyError: 'key'" in shown and "stride must be" not in shown
+    assert "KeyError: 'key'" in kept and "ValueError: stride must be" in kept

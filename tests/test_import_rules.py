@@ -33,8 +33,8 @@ MAY_IMPORT = {
     "registration": {"data", "modeling", "detectron2"},
     "checkpoint": {"config", "files", "detectron2", "torch"},
     "engine": {
-        *("checkpoint", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
-        *("visualization", "detectron2", "torch"),
+        *("checkpoint", "commands", "config", "data", "evaluation", "files", "modeling", "processes", "provenance"),
+        *("run_record", "visualization", "detectron2", "torch"),
     },
     "model_zoo": {"checkpoint", "config", "engine", "detectron2", "torch"},
     "analysis": {"contours", "data", "evaluation", "losses", "detectron2", "fvcore", "torch"},

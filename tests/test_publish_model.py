@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +95,9 @@ def test_the_published_model_scores_as_the_trained_one(trained, publish, tmp_pat
     cfg.merge_from_file(str(tmp_path / "published" / "config.yaml"))
     assert file.name == cfg.MODEL.WEIGHTS
     assert str(folder) not in cfg.dump()
+    # The config of this run has no names, as that of an earlier version.
+    assert tuple(cfg.DATASETS.CLASSES) == DATASETS["shapes"].classes and not cfg.DATASETS.SEM_SEG_FILES
+    assert tuple(map(tuple, cfg.DATASETS.PALETTE)) == DATASETS["shapes"].palette
     cfg.OUTPUT_DIR = str(tmp_path / "evaluated")
     torch.manual_seed(1)  # other initial weights than those of the training
     model = Trainer.build_model(cfg)
@@ -134,13 +139,15 @@ def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
         **{"method": "epl", "seed": 1, "metrics": {}, "commits": ["0123abc"], "dirty": True, "device": "Some GPU"},
         **{"minutes": 12.5, "command": [str(ROOT / "train_net.py"), "--config-file", "x.yaml", "OPTION", "a b"]},
     }
+    own = (folder / "run.json").read_text()
     (folder / "run.json").write_text(json.dumps(record))
     file = publish(folder, tmp_path / "published")
-    (folder / "run.json").unlink()
+    (folder / "run.json").write_text(own)
     card = (tmp_path / "published" / "README.md").read_text()
     assert card.startswith(f"# {file.stem}\n")
     for expected in (
         f"| file | {file.name} |",
+        "| classes | sky, ground, disk, polygon, ring, rod |",
         "| losses | cross_entropy, EPL (point 0.2, line 0.4, official, splitter B, kernels 5 and 9, mu 6, "
         "ignored pixels: exclude) |",
         "| started from | random weights |",
@@ -153,6 +160,41 @@ def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):
         "    python train_net.py --config-file x.yaml OPTION 'a b'",
     ):
         assert expected in card, expected
+
+
+def test_the_card_of_a_training_without_a_grid_knows_all_of_it(trained, publish, tmp_path):
+    folder, _ = trained
+    publish(folder, tmp_path / "published")
+    card = (tmp_path / "published" / "README.md").read_text()
+    record = json.loads((folder / "run.json").read_text())
+    assert "not recorded" not in card
+    for fact in ("device", "minutes"):
+        assert f"| {fact} | {record[fact]} |" in card
+    assert f"| commit | {record['commits'][0]}" in card
+    assert f"    python {shlex.join(sys.argv).replace(f'{ROOT}/', '')}\n" in card
+    # Nothing but its absence leaves a gap: of a run of an earlier version, say.
+    (folder / "run.json").rename(tmp_path / "run.json")
+    publish(folder, tmp_path / "older")
+    (tmp_path / "run.json").rename(folder / "run.json")
+    assert (tmp_path / "older" / "README.md").read_text().count("not recorded") == 4
+
+
+def test_names_of_a_data_set_that_is_not_here_come_from_its_file(trained, publish, tmp_path):
+    folder, _ = trained
+    cfg = get_cfg()
+    cfg.merge_from_file(str(folder / "config.yaml"))
+    cfg.DATASETS.SEM_SEG_FILES = ["/gone/mine.yaml"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(cfg.dump())
+    for name in ("model_final.pth", "inference"):
+        (tmp_path / "run" / name).symlink_to(folder / name)
+    text = "name: mine\nclasses: [a, b, c, d, e, f]\nsplits: {val: {images: photos, labels: masks}}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    publish(tmp_path / "run", tmp_path / "published", dataset_file=str(tmp_path / "mine.yaml"))
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "| classes | a, b, c, d, e, f |" in card and "config.yaml --dataset-file mine.yaml --eval-only" in card
+    published = (tmp_path / "published" / "config.yaml").read_text()
+    assert "  CLASSES:\n  - a\n  - b\n" in published and "gone" not in published
 
 
 def test_what_cannot_be_published_is_refused_and_leaves_nothing(trained, publish, tmp_path):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 from epl_d2.analysis.ignored import contour_pixels, shift_scores
 from epl_d2.commands import command
-from epl_d2.data.datasets.metadata import DATASETS
-from epl_d2.evaluation.prediction_folders import find_targets
+from epl_d2.data.datasets.arguments import add_dataset_arguments
+from epl_d2.data.datasets.description import read_description
+from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
+from epl_d2.evaluation.prediction_folders import find_own_files, find_targets
 from epl_d2.experiments.results import markdown_table
 from epl_d2.visualization.ground_truth import read_ground_truth
 
@@ -39,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("labels", type=Path, metavar="FOLDER", help="label files, anywhere below it")
-    common.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="whose labels they are")
+    add_dataset_arguments(common)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     contours = commands.add_parser("contours", parents=[common], help="contour pixels with each ignore mode")
     contours.add_argument(
@@ -56,14 +58,26 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def whose(args: argparse.Namespace) -> tuple[DatasetMetadata, bytes | None, Mapping | None]:
+    """Classes, and what the stored ids and colors mean where that is not known."""
+    if not args.dataset_file:
+        return DATASETS[args.dataset], None, None
+    described = read_description(args.dataset_file)
+    return described.metadata, described.label_map, described.label_colors
+
+
 def read_labels(args: argparse.Namespace, every: int = 1) -> Iterator[np.ndarray]:
-    files = list(find_targets(args.labels, args.dataset == "cityscapes").values())[::every]
-    for file, _ in tqdm(files, unit="file", disable=None):
-        yield read_ground_truth(file, DATASETS[args.dataset])
+    dataset, *codes = whose(args)
+    if args.dataset_file:
+        files = list(find_own_files(args.labels, read_description(args.dataset_file).endings[1]).values())
+    else:
+        files = [file for file, _ in find_targets(args.labels, args.dataset == "cityscapes").values()]
+    for file in tqdm(files[::every], unit="file", disable=None):
+        yield read_ground_truth(file, dataset, *codes)
 
 
 def analyze_contours(args: argparse.Namespace) -> list[str]:
-    dataset = DATASETS[args.dataset]
+    dataset, *_ = whose(args)
     found = contour_pixels(read_labels(args), len(dataset.classes), args.distances, dataset.ignore_value)
     both = found.counted + found.hidden
     header = ["images", "ignored pixels", "ignore", "zero", "edges of ignored areas in zero"]
@@ -74,7 +88,7 @@ def analyze_contours(args: argparse.Namespace) -> list[str]:
 
 
 def analyze_shift(args: argparse.Namespace) -> list[str]:
-    dataset = DATASETS[args.dataset]
+    dataset, *_ = whose(args)
     header = ["mode", "shift", "contour pixels", "classes", "BF@1px", "BF@3px", "Boundary-IoU@3px"]
     header += ["Trimap-mIoU@3px, label-change", "void"]
     rows = []
@@ -96,11 +110,10 @@ def analyze_lines(args: argparse.Namespace) -> list[str]:
     if args.every < 1:
         raise ValueError(f"--every is {args.every}, expected at least 1")
     found = {(size, mode): LinePixels() for size in args.kernel_sizes for mode in IGNORE_MODES}
+    ignore_value = whose(args)[0].ignore_value
     for labels in read_labels(args, args.every):
         for size, mode in found:
-            counts = count_line_pixels(
-                torch.from_numpy(labels), size, ignore_value=DATASETS[args.dataset].ignore_value, ignore_mode=mode
-            )
+            counts = count_line_pixels(torch.from_numpy(labels), size, ignore_value=ignore_value, ignore_mode=mode)
             found[size, mode] += counts
     header = ["kernel", "mode", "line pixels", "rays that meet one class", "false"]
     rows = [

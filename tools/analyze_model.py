@@ -107,10 +107,7 @@ def main() -> int:
             parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
-    try:
-        require_pixel_labels(cfg, "counted is")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    require_pixel_labels(cfg, "counted is")
     size = tuple(args.size or cfg.INPUT.CROP.SIZE)
     model = Trainer.build_model(cfg)
     if "parameters" in args.tasks:

@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from epl_d2 import register
 from epl_d2.commands import command
+from epl_d2.data.dataset_check import require_registered
 from epl_d2.data.datasets import register_from_yaml
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.label_check import describe, inspect_record, summarize
 from epl_d2.files import usable_cores
 
@@ -31,16 +33,14 @@ def main() -> int:
     """Check one data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="registered data set, e.g. camvid_sem_seg_train")
-    parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set (docs/data.md)")
+    parser.add_argument("--dataset-file", default="", metavar="FILE", help=DATASET_FILE_HELP)
     parser.add_argument("--workers", type=int, default=usable_cores(), help="threads (default: %(default)s)")
     parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
     args = parser.parse_args()
     register()
     if args.dataset_file:
         register_from_yaml(args.dataset_file)
-    if args.name not in DatasetCatalog.list():
-        known = sorted(name for name in DatasetCatalog.list() if "sem_seg" in name)
-        raise ValueError(f"there is no data set {args.name!r}; known are {known}")
+    require_registered(args.name)
     records = DatasetCatalog.get(args.name)
 
     metadata = MetadataCatalog.get(args.name)

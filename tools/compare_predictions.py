@@ -3,16 +3,19 @@
 
     python tools/compare_predictions.py IMAGES_DIR GT_DIR BASELINE_DIR EPL_DIR --dataset camvid \\
         --output compared
+    python tools/compare_predictions.py BASELINE_DIR EPL_DIR --dataset-file streets.yaml --split val \\
+        --names "cross entropy" EPL --output compared
 
 Writes compared/ranking.csv, every image by how much its boundary F-measure changes, and one sheet for each of
 the images that change most: image, ground truth, both predictions, and the boundary errors that one makes and
 the other does not. The ignored rims of PASCAL VOC take the nearest label first, so that contours lie in them.
 Labels and predictions are single-channel pictures of class ids, as TEST.SAVE_PREDICTIONS writes them. Files belong
-together that have one name apart from the ending and, where names differ, a suffix:
+together that have one name apart from what follows the last dot and, where names differ, an ending (those of images and
+labels stand in --dataset-file):
 
     python tools/compare_predictions.py leftImg8bit/val gtFine/val \\
         output/fpn/inference/predictions output/fpn_epl/inference/predictions --dataset cityscapes \\
-        --image-suffix _leftImg8bit --label-suffix _gtFine_labelTrainIds --output compared
+        --image-ending _leftImg8bit --label-ending _gtFine_labelTrainIds --output compared
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,30 +33,38 @@ import numpy as np
 
 from epl_d2.commands import command
 from epl_d2.contours.nearest import nearest_valid
+from epl_d2.data.datasets.arguments import add_dataset_arguments, add_renamed
+from epl_d2.data.datasets.description import DatasetDescription, read_description
+from epl_d2.data.datasets.layout import IMAGE_SUFFIXES
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image, read_label
 from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.prediction_folders import find_own_files, find_own_predictions
 from epl_d2.files import write_whole
 from epl_d2.visualization import write_png
 from epl_d2.visualization.comparison import change_of_errors, comparison_sheet
 from epl_d2.visualization.ground_truth import read_ground_truth
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
 
 @dataclass(frozen=True)
 class Files:
-    """The four files of one image."""
+    """The four files of one image, and what the ids or colors of the target mean (see `LabelPair`)."""
 
     name: str
     image: Path
     target: Path
     baseline: Path
     epl: Path
+    label_map: bytes | None = None
+    label_colors: Mapping[tuple[int, int, int], int] | None = None
+
+    @property
+    def sheet_name(self) -> str:
+        return self.name.replace("/", "_")
 
     def read_labels(self, dataset: DatasetMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Target, baseline and EPL [H, W]; ValueError that names the files if their sizes differ."""
-        target = read_ground_truth(self.target, dataset)
+        target = read_ground_truth(self.target, dataset, self.label_map, self.label_colors)
         if dataset.ignored_rims:
             target = nearest_valid(target, dataset.ignore_value)
         predictions = []
@@ -90,16 +101,17 @@ class Score:
 @command
 def main() -> int:
     args = parse_arguments()
-    dataset = DATASETS[args.dataset]
     failures: list[str] = []
-    pairs = find_files(args)
+    described = read_description(args.dataset_file) if args.dataset_file else None
+    dataset = described.metadata if described else DATASETS[args.dataset]
+    pairs = find_own(args, described) if described else find_files(args)
     args.output.mkdir(parents=True, exist_ok=True)
     scores, totals = rank(pairs, dataset, args.tolerance, failures)
-    write_ranking(args.output / "ranking.csv", scores)
+    write_ranking(args.output / "ranking.csv", scores, args.names)
     for place, score in enumerate(progress(scores[: args.top], "drawing"), start=1):
         try:
-            sheet = draw(score, dataset, args.tolerance)
-            write_png(args.output / f"{place:03d}_{score.files.name}.png", sheet)
+            sheet = draw(score, dataset, args.tolerance, args.names)
+            write_png(args.output / f"{place:03d}_{score.files.sheet_name}.png", sheet)
         except (OSError, ValueError) as error:
             failures.append(str(error))
     summarize(scores, totals, args)
@@ -110,20 +122,38 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, metavar="IMAGES_DIR")
-    parser.add_argument("targets", type=Path, metavar="GT_DIR")
-    parser.add_argument("baseline", type=Path, metavar="BASELINE_DIR", help="predictions as class ids")
-    parser.add_argument("epl", type=Path, metavar="EPL_DIR", help="predictions as class ids")
-    parser.add_argument("--dataset", choices=sorted(DATASETS), required=True, help="class names and colors")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="IMAGES_DIR GT_DIR BASELINE_DIR EPL_DIR; with --split the last two, predictions as class ids",
+    )
+    add_dataset_arguments(parser)
+    parser.add_argument("--split", help="of --dataset-file, in the place of IMAGES_DIR and GT_DIR")
+    parser.add_argument("--names", nargs=2, default=("baseline", "EPL"), help="of the two models (baseline EPL)")
     parser.add_argument("--output", type=Path, required=True, help="folder for ranking.csv and the sheets")
     parser.add_argument("--tolerance", type=int, default=2, help="pixels within which contours match (2)")
     parser.add_argument("--top", type=int, default=20, help="number of sheets (20)")
-    parser.add_argument("--image-suffix", default="", help="end of the image names, before the ending")
-    parser.add_argument("--label-suffix", default="", help="end of the label names, before the ending")
-    parser.add_argument("--prediction-suffix", help="end of the prediction names; default: that of the images")
+    parser.add_argument("--image-ending", help="end of the image names, before the last dot")
+    parser.add_argument("--label-ending", help="end of the label names, before the last dot")
+    parser.add_argument("--prediction-ending", help="end of the prediction names; default: that of the images")
+    add_renamed(
+        parser, image_suffix="--image-ending", label_suffix="--label-ending", prediction_suffix="--prediction-ending"
+    )
     args = parser.parse_args()
-    if args.prediction_suffix is None:
-        args.prediction_suffix = args.image_suffix
+    given = [args.image_ending, args.label_ending, args.prediction_ending]
+    if args.dataset_file and given != [None] * 3:
+        parser.error("the endings are those of --dataset-file: image_ending, label_ending")
+    if args.split and not args.dataset_file:
+        parser.error("--split is one of --dataset-file")
+    wanted = ["BASELINE_DIR", "EPL_DIR"] if args.split else ["IMAGES_DIR", "GT_DIR", "BASELINE_DIR", "EPL_DIR"]
+    if len(args.folders) != len(wanted):
+        parser.error(f"{len(args.folders)} folders are given, expected {' '.join(wanted)}")
+    if args.names[0] == args.names[1]:
+        parser.error(f"--names are both {args.names[0]!r}")
+    if args.prediction_ending is None:
+        args.prediction_ending = args.image_ending
     if args.tolerance < 1 or args.top < 0:
         parser.error("--tolerance must be at least 1 and --top at least 0")
     return args
@@ -136,34 +166,57 @@ def find_files(args: argparse.Namespace) -> list[Files]:
         ValueError: there is none, a file of one of them is missing, or a name occurs twice.
         FileNotFoundError: a folder is missing.
     """
-    images = by_name(args.images, args.image_suffix)
-    targets = by_name(args.targets, args.label_suffix)
-    baseline = by_name(args.baseline, args.prediction_suffix)
-    epl = by_name(args.epl, args.prediction_suffix)
-    names = sorted(baseline.keys() | epl.keys())
+    endings = (args.image_ending, args.label_ending, args.prediction_ending, args.prediction_ending)
+    found = [by_name(folder, ending or "") for folder, ending in zip(args.folders, endings, strict=True)]
+    names = sorted(found[2].keys() | found[3].keys())
     if not names:
-        raise ValueError(f"no predictions *{args.prediction_suffix}.png in {args.baseline} and {args.epl}")
-    for folder, files in (
-        (args.images, images),
-        (args.targets, targets),
-        (args.baseline, baseline),
-        (args.epl, epl),
-    ):
+        raise ValueError(
+            f"no predictions *{args.prediction_ending or ''}.png in {args.folders[2]} and {args.folders[3]}"
+        )
+    for folder, files in zip(args.folders, found, strict=True):
         missing = [name for name in names if name not in files]
         if missing:
             raise ValueError(f"{folder} lacks {len(missing)} of {len(names)} images, the first {missing[:3]}")
-    return [Files(name, images[name], targets[name], baseline[name], epl[name]) for name in names]
+    return [Files(name, *(files[name] for files in found)) for name in names]
 
 
-def by_name(folder: Path, suffix: str) -> dict[str, Path]:
-    """The pictures below a folder whose names end in `suffix`, by their names without it."""
+def find_own(args: argparse.Namespace, described: DatasetDescription) -> list[Files]:
+    """The images of a split of --dataset-file, or those of the folders that have a prediction of both models.
+
+    Raises:
+        OSError, ValueError: a folder or file is missing; or no image has a prediction.
+    """
+    *folders, baseline_folder, epl_folder = args.folders
+    image_ending, label_ending = described.endings
+    if args.split:
+        records = described.records(args.split)
+        images = {record["image_id"]: Path(record["file_name"]) for record in records}
+        targets = {record["image_id"]: Path(record["sem_seg_file_name"]) for record in records}
+    else:
+        images = find_own_files(folders[0], image_ending, labels=False)
+        targets = find_own_files(folders[1], label_ending)
+    predicted = []
+    for folder in (baseline_folder, epl_folder):
+        found, missing = find_own_predictions(folder, list(targets), image_ending)
+        if args.split and missing:
+            raise ValueError(f"{folder} lacks {len(missing)} of {len(targets)} images, the first {missing[:3]}")
+        predicted.append(found)
+    names = sorted(images.keys() & predicted[0].keys() & predicted[1].keys())
+    if not names:
+        raise ValueError(f"{baseline_folder} and {epl_folder} have predictions of no common image and label")
+    codes = described.label_map, described.label_colors
+    return [Files(n, images[n], targets[n], predicted[0][n], predicted[1][n], *codes) for n in names]
+
+
+def by_name(folder: Path, ending: str) -> dict[str, Path]:
+    """The pictures below a folder whose names end so, by their names without it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in ENDINGS or not path.stem.endswith(suffix):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.stem.endswith(ending):
             continue
-        name = path.stem.removesuffix(suffix)
+        name = path.stem.removesuffix(ending)
         if name in found:
             raise ValueError(f"two files are called {name!r}: {found[name]} and {path}")
         found[name] = path
@@ -209,20 +262,21 @@ def boundary_f(statistics: BoundaryStatistics) -> float:
     return float(statistics.compute()["boundary_f"][0])
 
 
-def write_ranking(path: Path, scores: list[Score]) -> None:
-    write_whole(path, lambda temporary: write_rows(temporary, scores))
+def write_ranking(path: Path, scores: list[Score], names: Sequence[str]) -> None:
+    write_whole(path, lambda temporary: write_rows(temporary, scores, names))
 
 
-def write_rows(path: Path, scores: list[Score]) -> None:
+def write_rows(path: Path, scores: list[Score], names: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", "image", "baseline_f", "epl_f", "change", "fixed_px", "introduced_px", "kept_px"])
+        measured = [f"{name.lower()}_f" for name in names]
+        writer.writerow(["rank", "image", *measured, "change", "fixed_px", "introduced_px", "kept_px"])
         for place, score in enumerate(scores, start=1):
             measures = (f"{value:.6f}" for value in (score.baseline_f, score.epl_f, score.change))
             writer.writerow([place, score.files.name, *measures, score.fixed, score.introduced, score.kept])
 
 
-def draw(score: Score, dataset: DatasetMetadata, tolerance: int) -> np.ndarray:
+def draw(score: Score, dataset: DatasetMetadata, tolerance: int, names: Sequence[str]) -> np.ndarray:
     image = read_image(score.files.image)
     target, baseline, epl = score.files.read_labels(dataset)
     if image.shape[:2] != target.shape:
@@ -234,6 +288,7 @@ def draw(score: Score, dataset: DatasetMetadata, tolerance: int) -> np.ndarray:
         epl,
         dataset.palette,
         dataset.classes,
+        names=tuple(names),
         notes=(f", boundary F {score.baseline_f:.3f}", f", boundary F {score.epl_f:.3f}"),
         tolerance=tolerance,
         ignore_value=dataset.ignore_value,
@@ -245,7 +300,8 @@ def summarize(scores: list[Score], totals: tuple[float, float], args: argparse.N
     better = sum(score.change > 0 for score in scores)
     worse = sum(score.change < 0 for score in scores)
     print(
-        f"boundary F at {args.tolerance} px over {len(scores)} images: {totals[0]:.4f} -> {totals[1]:.4f}; "
+        f"boundary F at {args.tolerance} px over {len(scores)} images: {totals[0]:.4f} ({args.names[0]}) -> "
+        f"{totals[1]:.4f} ({args.names[1]}); "
         f"{better} images better, {worse} worse"
     )
     print(f"{args.output / 'ranking.csv'} and {min(args.top, len(scores))} sheets beside it")

@@ -3,6 +3,8 @@
 
     python tools/evaluate_predictions.py PRED_DIR [PRED_DIR ...] GT_DIR --dataset voc_2012 --output scores
 
+    python tools/evaluate_predictions.py PRED_DIR [PRED_DIR ...] --dataset-file streets.yaml --split val
+
 Predictions are PNGs of class ids (gray or palette, 8 or 16 bits) of the size of the labels, called like the
 images. The numbers are those of ``train_net.py --eval-only``. Needs neither torch nor detectron2.
 """
@@ -13,10 +15,13 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from epl_d2.commands import command
 from epl_d2.contours.nearest import MAX_DISTANCE
+from epl_d2.data.datasets.arguments import add_dataset_arguments
+from epl_d2.data.datasets.description import DatasetDescription, read_description
 from epl_d2.data.datasets.layout import read_list
 from epl_d2.data.datasets.metadata import CITYSCAPES_LABEL_ID_TO_TRAIN_ID, DATASETS
 from epl_d2.data.label_io import make_label_map
@@ -26,6 +31,8 @@ from epl_d2.evaluation.prediction_folders import (
     LabelPair,
     count_pairs,
     distinct_names,
+    find_own_files,
+    find_own_predictions,
     find_predictions,
     find_targets,
     parse_widths,
@@ -46,9 +53,10 @@ from epl_d2.files import usable_cores
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="PRED_DIR ... GT_DIR")
-    classes = parser.add_mutually_exclusive_group(required=True)
-    classes.add_argument("--dataset", choices=sorted(DATASETS), help="whose classes and file names to expect")
+    classes = add_dataset_arguments(parser)
     classes.add_argument("--num-classes", type=int, metavar="K", help="for another data set: its number of classes")
+    parser.add_argument("--split", help="of --dataset-file, in the place of GT_DIR: its images and labels")
+    parser.add_argument("--names", nargs="+", help="of the PRED_DIRs in the tables (default: from their paths)")
     parser.add_argument("--ignore-value", type=int, help="ignored target id (default: the data set's, or 255)")
     parser.add_argument("--list", type=Path, metavar="FILE", help="evaluate only the images named in this file")
     parser.add_argument(
@@ -68,8 +76,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="processes (default: one a core)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files, count and list them")
     options = parser.parse_args(arguments)
-    if len(options.folders) < 2:
-        parser.error("at least one PRED_DIR and the GT_DIR are needed")
+    if options.split and not options.dataset_file:
+        parser.error("--split is one of --dataset-file")
+    if len(options.folders) < 2 and not options.split:
+        parser.error("at least one PRED_DIR and the GT_DIR are needed (or --dataset-file with --split)")
+    predictions = len(options.folders) - (not options.split)
+    if options.names and len(set(options.names)) != predictions:
+        parser.error(f"--names needs {predictions} different names, one for each PRED_DIR")
     if options.encoding == "label-id" and options.dataset != "cityscapes":
         parser.error("--encoding label-id is for --dataset cityscapes")
     if options.jobs < 1:
@@ -78,6 +91,44 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options.ignore_mode = options.ignore_mode or ("nearest" if rims else "ignore")
     options.trimap = options.trimap or ("void" if rims else "label-change")
     return options
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The ground truth of the data set that the arguments name.
+
+    Attributes:
+        files: name of an image -> its label file and "train-id" or "label-id".
+        classes: their names.
+        ignore_value: id of ignored pixels.
+        description: of a data set of your own.
+    """
+
+    files: dict[str, tuple[Path, str]]
+    classes: tuple[str, ...]
+    ignore_value: int = 255
+    description: DatasetDescription | None = None
+
+
+def read_labels(options: argparse.Namespace) -> Labels:
+    """Find the label files.
+
+    Raises:
+        OSError, ValueError: there are none, or the data set's file is not as it should be.
+    """
+    folder = options.folders[-1]
+    if options.dataset_file is None:
+        files = find_targets(folder, options.dataset == "cityscapes")
+        if options.dataset is None:
+            return Labels(files, tuple(map(str, range(options.num_classes))))
+        return Labels(files, DATASETS[options.dataset].classes, DATASETS[options.dataset].ignore_value)
+    described = read_description(options.dataset_file)
+    if options.split:
+        found = {record["image_id"]: record["sem_seg_file_name"] for record in described.records(options.split)}
+    else:
+        found = find_own_files(folder, described.endings[1])
+    files = {name: (Path(path), "train-id") for name, path in found.items()}
+    return Labels(files, described.metadata.classes, described.metadata.ignore_value, described)
 
 
 def wanted_names(targets: Sequence[str], list_file: Path | None) -> list[str]:
@@ -107,35 +158,32 @@ def show_progress(name: str, total: int, start: float, done: int) -> None:
 
 
 def evaluate_folder(
-    folder: Path,
-    name: str,
-    targets: dict[str, tuple[Path, str]],
-    names: list[str],
-    options: argparse.Namespace,
+    folder: Path, name: str, labels: Labels, names: list[str], options: argparse.Namespace
 ) -> tuple[BoundaryStatistics, list[str]]:
     """Count one folder of predictions; returns the statistics and a message for each image left out."""
-    cityscapes = options.dataset == "cityscapes"
-    predictions, missing = find_predictions(folder, names, cityscapes)
+    cityscapes, described = options.dataset == "cityscapes", labels.description
+    if described is None:
+        predictions, missing = find_predictions(folder, names, cityscapes)
+    else:
+        predictions, missing = find_own_predictions(folder, names, described.endings[0])
     if missing and not options.skip_bad:
         raise ValueError(f"{folder}: {len(missing)} of {len(names)} images have no prediction, such as {missing[0]}")
     label_ids = make_label_map(CITYSCAPES_LABEL_ID_TO_TRAIN_ID, default=255) if cityscapes else None
-    maps = {"train-id": None, "label-id": label_ids}
+    maps = {"train-id": described.label_map if described else None, "label-id": label_ids}
     pairs = [
-        LabelPair(file, targets[key][0], maps[options.encoding], maps[targets[key][1]])
+        LabelPair(
+            file,
+            labels.files[key][0],
+            label_ids if options.encoding == "label-id" else None,
+            maps[labels.files[key][1]],
+            described.label_colors if described else None,
+        )
         for key, file in predictions.items()
     ]
-    if options.dataset is None:
-        num_classes, ignore_value = options.num_classes, 255
-    else:
-        num_classes, ignore_value = (
-            len(DATASETS[options.dataset].classes),
-            DATASETS[options.dataset].ignore_value,
-        )
-    if options.ignore_value is not None:
-        ignore_value = options.ignore_value
+    ignore_value = labels.ignore_value if options.ignore_value is None else options.ignore_value
     widths = parse_widths(options.widths)
     settings = options.ignore_mode, options.trimap, options.ignore_distance
-    empty = BoundaryStatistics(num_classes, widths, ignore_value, *settings)
+    empty = BoundaryStatistics(len(labels.classes), widths, ignore_value, *settings)
     start = time.monotonic()
     statistics, bad = count_pairs(
         pairs,
@@ -152,16 +200,15 @@ def evaluate_folder(
 
 
 def run(options: argparse.Namespace) -> None:
-    *folders, target_folder = options.folders
+    folders = options.folders if options.split else options.folders[:-1]
     report_widths = check_report_widths(parse_widths(options.report_widths), parse_widths(options.widths))
-    targets = find_targets(target_folder, options.dataset == "cityscapes")
-    names = wanted_names(list(targets), options.list)
+    labels = read_labels(options)
+    names = wanted_names(list(labels.files), options.list)
     mode = options.ignore_mode + (f" (up to {options.ignore_distance} px)" if options.ignore_mode == "nearest" else "")
     records = []
-    for folder, name in zip(folders, distinct_names(folders), strict=True):
-        statistics, left_out = evaluate_folder(folder, name, targets, names, options)
-        known = DATASETS[options.dataset].classes if options.dataset else map(str, range(statistics.num_classes))
-        record = {**curves_record(statistics, list(known), name), "left_out": left_out}
+    for folder, name in zip(folders, options.names or distinct_names(folders), strict=True):
+        statistics, left_out = evaluate_folder(folder, name, labels, names, options)
+        record = {**curves_record(statistics, list(labels.classes), name), "left_out": left_out}
         records.append(record)
         print(f"\n{name}: {statistics.num_images} images, ignored pixels {mode}, trimap {options.trimap}; percent")
         print(format_table(class_table(record, report_widths)))

@@ -4,8 +4,9 @@
 python tools/export_model.py --config-file configs/CamVid/deeplab_v3_plus_mobilenet_v2_os16_epl.yaml \\
     --format onnx --output model.onnx MODEL.WEIGHTS output/model_final.pth
 
-The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W]; normalization
-is inside. It is compared with the model on random pictures of two sizes, and not left behind if it differs.
+The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W] (with --batch
+any number of pictures of one size); normalization is inside, the names of the classes are its metadata. It is compared
+with the model on random pictures of two sizes, and not left behind if it differs.
 docs/export.md lists which models can be written in which format.
 """
 
@@ -13,14 +14,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import epl_d2.quiet_detectron2  # noqa: F401
 
 # isort: split
 import torch
+from detectron2.config import CfgNode
 
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.commands import command
+from epl_d2.data.class_names import names_and_colors
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
 
@@ -43,19 +48,17 @@ def main() -> int:
         help="sizes of the random pictures of the check (default: INPUT.CROP.SIZE, and a higher and narrower one)",
     )
     parser.add_argument("--fixed-size", action="store_true", help="the file takes pictures of H1 x W1 only")
+    parser.add_argument("--batch", action="store_true", help="the file takes any number of pictures of a size")
+    parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument("--random-weights", action="store_true", help="do not load MODEL.WEIGHTS, to try a format")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     args = parser.parse_args()
     if args.sizes and min(args.sizes) < 1:
         parser.error(f"--sizes are {args.sizes}, expected positive numbers")
 
-    cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"])
+    cfg = read_config(args.config_file, [*args.opts, "MODEL.DEVICE", "cpu"], args.dataset_file)
     cfg.freeze()
-    try:
-        require_pixel_labels(cfg, "exported is")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    require_pixel_labels(cfg, "exported is")
     height, width = cfg.INPUT.CROP.SIZE
     numbers = args.sizes or (height, width, 5 * height // 4 + 1, 3 * width // 4 + 1)
     model = Trainer.build_model(cfg).eval()
@@ -71,14 +74,46 @@ def main() -> int:
             output=args.result,
             dtype=DTYPES[args.input],
             fixed_size=args.fixed_size,
+            batch=args.batch,
+            metadata=describe(cfg),
         )
     except (ExportError, ParityError) as error:
         if args.fixed_size:
             raise
         raise type(error)(f"{error}\nA file for one size of picture may be possible: --fixed-size") from error
     sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
-    print(f"{args.output}: {args.result} of {sizes}; differs from the model by at most {difference:.1e}")
+    number = "any number of " if args.batch else ""
+    print(f"{args.output}: {args.result} of {number}{sizes}; differs from the model by at most {difference:.1e}")
+    for line in left_out(cfg):
+        print(f"not in the file: {line}")
     return 0
+
+
+def describe(cfg: CfgNode) -> dict[str, Any]:
+    """What a user of the file alone needs to know."""
+    classes, palette = names_and_colors(cfg)
+    return {
+        "classes": classes,
+        "palette": palette,
+        "input": "RGB, 0..255, [N, 3, H, W]",
+        "short_side": cfg.INPUT.MIN_SIZE_TEST,  # to which the config resizes pictures first; 0: not at all
+        "long_side": cfg.INPUT.MAX_SIZE_TEST,  # at most
+    }
+
+
+def left_out(cfg: CfgNode) -> list[str]:
+    """What the config does to a picture beside the model, and the file does not."""
+    lines = []
+    if cfg.INPUT.MIN_SIZE_TEST:
+        lines.append(
+            f"the config resizes pictures to a short side of {cfg.INPUT.MIN_SIZE_TEST} pixels, the long one at most "
+            f"{cfg.INPUT.MAX_SIZE_TEST} (INPUT.MIN_SIZE_TEST, MAX_SIZE_TEST): do so before you call the file, or its "
+            "results are others than those of the demo and of the evaluation"
+        )
+    for key, what in (("AUG", "averages over scales and flips"), ("WINDOW", "slides a window over the picture")):
+        if cfg.TEST[key].ENABLED:
+            lines.append(f"the config {what} (TEST.{key}.ENABLED)")
+    return lines
 
 
 if __name__ == "__main__":

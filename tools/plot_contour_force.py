@@ -9,11 +9,8 @@ Forces are shown as a share of each loss's own largest one: what counts is where
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("EPL_D2_STANDALONE", "1")
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg

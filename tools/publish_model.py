@@ -4,7 +4,8 @@
     python tools/publish_model.py output/grids/camvid_evidence_cpu/epl_contour/seed_1 --output published/epl_contour
 
 The run is a folder of `train_net.py` or of `tools/run_grid.py`. The new folder appears whole or not at all; it holds
-`model_final_xxxxxxxx.pth` (the first 8 digits of its SHA-256), `config.yaml` and `README.md`.
+`model_final_xxxxxxxx.pth` (the first 8 digits of its SHA-256), `config.yaml` with the names and colors of the classes,
+and `README.md`. Nothing else is needed to use the model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ from epl_d2 import get_cfg
 from epl_d2.checkpoint import read_state_dict
 from epl_d2.checkpoint.files import check_finite
 from epl_d2.commands import command
+from epl_d2.data.class_names import keep_names_and_colors, use_names_of
+from epl_d2.data.datasets import register_from_config
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
+from epl_d2.data.datasets.description import read_description
 from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.experiments.scores import headline_metrics, read_scores
 from epl_d2.files import whole_folder
@@ -45,16 +51,24 @@ def main() -> int:
     parser.add_argument(
         "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
     )
+    parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument(
         "--half", action="store_true", help="store numbers in half precision, which a model reads as any others"
     )
     options = parser.parse_args()
-    file = publish(options.run, options.output, options.checkpoint, half=options.half)
+    file = publish(options.run, options.output, options.checkpoint, options.dataset_file, half=options.half)
     print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB")
     return 0
 
 
-def publish(run: Path, output: Path, checkpoint: str = "model_final.pth", *, half: bool = False) -> Path:
+def publish(
+    run: Path,
+    output: Path,
+    checkpoint: str = "model_final.pth",
+    dataset_file: str | None = None,
+    *,
+    half: bool = False,
+) -> Path:
     """Write the folder `output` and return the path of its checkpoint.
 
     Raises:
@@ -64,13 +78,15 @@ def publish(run: Path, output: Path, checkpoint: str = "model_final.pth", *, hal
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it")
-    cfg = read_config(run / "config.yaml")
+    cfg = read_config(run / "config.yaml", dataset_file)
     weights = strip(run / checkpoint, half)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
     record = load_record(run) or {}
-    card = model_card(name, cfg, record, read_metrics(run, cfg), half)
+    described = [Path(file).name for file in cfg.DATASETS.SEM_SEG_FILES]
+    card = model_card(name, cfg, record, read_metrics(run, cfg), described, half=half)
     cfg.MODEL.WEIGHTS = name
     cfg.OUTPUT_DIR = "./output"
+    cfg.DATASETS.SEM_SEG_FILES = []  # a place on the machine of the training
     with whole_folder(output) as temporary:
         (temporary / name).write_bytes(weights)
         (temporary / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
@@ -78,8 +94,8 @@ def publish(run: Path, output: Path, checkpoint: str = "model_final.pth", *, hal
     return output / name
 
 
-def read_config(file: Path) -> CfgNode:
-    """The resolved configuration that `train_net.py` leaves in its folder."""
+def read_config(file: Path, dataset_file: str | None = None) -> CfgNode:
+    """The resolved configuration that `train_net.py` leaves in its folder, with the names of the classes."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; is this the folder of a run?")
     cfg = get_cfg()
@@ -87,6 +103,11 @@ def read_config(file: Path) -> CfgNode:
         cfg.merge_from_file(str(file))
     except (KeyError, AssertionError) as error:
         raise ValueError(f"{file} does not fit this version of epl_d2: {error}") from error
+    if dataset_file:
+        use_names_of(cfg, read_description(dataset_file))
+    elif not cfg.DATASETS.CLASSES:  # an earlier version did not write them
+        register_from_config(cfg, needed=False)
+        keep_names_and_colors(cfg)
     return cfg
 
 
@@ -109,9 +130,24 @@ def read_metrics(run: Path, cfg: CfgNode) -> dict[str, dict[str, float | None]]:
 
 
 def model_card(
-    name: str, cfg: CfgNode, record: dict[str, Any], metrics: dict[str, dict[str, float | None]], half: bool
+    name: str,
+    cfg: CfgNode,
+    record: dict[str, Any],
+    metrics: dict[str, dict[str, float | None]],
+    described: Sequence[str] = (),
+    *,
+    half: bool = False,
 ) -> str:
-    """Markdown: what the model is, where it comes from, how it scores, how to evaluate it."""
+    """Markdown: what the model is, where it comes from, how it scores, how to use and evaluate it.
+
+    Args:
+        name: of the checkpoint.
+        cfg: of the run.
+        record: what a run or a grid recorded.
+        metrics: scores by data set.
+        described: names of the YAML files that describe the data sets.
+        half: whether the weights are stored in half precision.
+    """
     epl, head, solver = cfg.MODEL.EPL, cfg.MODEL.SEM_SEG_HEAD, cfg.SOLVER
     losses = [head.LOSS_TYPE]
     if epl.ENABLED:
@@ -124,6 +160,7 @@ def model_card(
     commits = " + ".join(record.get("commits", ())) or UNKNOWN
     facts = {
         "file": name,
+        "classes": ", ".join(cfg.DATASETS.CLASSES),
         "model": f"{head.NAME} on {cfg.MODEL.BACKBONE.NAME}, {head.NUM_CLASSES} classes",
         "losses": ", ".join(losses),
         "started from": Path(cfg.MODEL.WEIGHTS).name or "random weights",
@@ -146,8 +183,11 @@ def model_card(
     command = [part.replace(f"{ROOT}{os.sep}", "") for part in record.get("command", ())]
     lines += ["", "## Commands", "", "Training:", ""]
     lines += [f"    python {shlex.join(command)}" if command else f"    {UNKNOWN}"]
-    lines += ["", "Evaluation, in this folder:", ""]
-    lines += [f"    python PATH_TO_EPL_D2/train_net.py --config-file config.yaml --eval-only MODEL.WEIGHTS {name}", ""]
+    lines += ["", "Pictures, in this folder; `config.yaml` has all that the model needs:", ""]
+    lines += ["    python PATH_TO_EPL_D2/demo/demo.py --config-file config.yaml --input PICTURES --output segmented"]
+    lines += ["", "Evaluation, in this folder" + (", which needs the data set's file too:" if described else ":"), ""]
+    config = "config.yaml" + "".join(f" --dataset-file {file}" for file in described[:1])
+    lines += [f"    python PATH_TO_EPL_D2/train_net.py --config-file {config} --eval-only MODEL.WEIGHTS {name}", ""]
     return "\n".join(lines)
 
 

@@ -20,8 +20,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2 import get_cfg
 from epl_d2.commands import command
+from epl_d2.data.dataset_check import require_registered
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_config, register_from_yaml
+from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.label_io import read_image, read_record_label
 from epl_d2.data.sampling import seeded
 from epl_d2.visualization import draw_contours, legend, overlay, write_png
@@ -84,9 +86,7 @@ def build_mapper(name: str, config_file: str, crop: list[int] | None) -> SemSegD
     if config_file:
         cfg.merge_from_file(config_file)
         register_from_config(cfg)
-    if name not in DatasetCatalog.list():
-        known = sorted(known for known in DatasetCatalog.list() if "sem_seg" in known)
-        raise ValueError(f"there is no data set {name!r}; known are {known}")
+    require_registered(name)
     metadata = MetadataCatalog.get(name)
     if cfg.INPUT.FORMAT == "BGR":
         cfg.INPUT.FORMAT = "RGB"
@@ -104,7 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="registered data set, e.g. camvid_sem_seg_train")
     parser.add_argument("--config-file", default="", help="whose INPUT keys to use (default: the paper's)")
-    parser.add_argument("--dataset-file", default="", help="YAML file that describes the data set (docs/data.md)")
+    parser.add_argument("--dataset-file", default="", metavar="FILE", help=DATASET_FILE_HELP)
     parser.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="in place of INPUT.CROP.SIZE")
     parser.add_argument("--images", type=int, default=4, help="rows, spread over the data set")
     parser.add_argument("--augmented", type=int, default=2, help="augmented versions of each image")

@@ -18,6 +18,7 @@ import epl_d2.quiet_detectron2  # noqa: F401
 import numpy as np
 
 from epl_d2.checkpoint.loading import load_weights
+from epl_d2.commands import command
 from epl_d2.engine import Trainer, read_config
 from epl_d2.inference.mask_fields import mask_field
 from epl_d2.visualization import write_png
@@ -26,6 +27,7 @@ from epl_d2.visualization.potential import potential_sheet
 OUTSIDE = (236, 236, 236)
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
@@ -35,30 +37,26 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     args = parser.parse_args()
-    try:
-        cfg = read_config(args.config_file, args.opts)
-        cfg.MODEL.WEIGHTS = args.weights or cfg.MODEL.WEIGHTS
-        cfg.freeze()
-        model = Trainer.build_model(cfg)
-        load_weights(model, cfg.MODEL.WEIGHTS)
-        found = mask_field(cfg, model, args.picture, args.instance)
-        side = len(found.target)
-        sheet = potential_sheet(
-            found.image,
-            found.target.astype(np.uint8),
-            1,
-            kernel_size=cfg.MODEL.EPL.MASK.LINE.KERNEL_SIZE,
-            splitter=cfg.MODEL.EPL.SPLITTER,
-            convolution=cfg.MODEL.EPL.CONVOLUTION,
-            palette=[OUTSIDE, found.color],
-            classes=["outside", found.name],
-            probabilities=np.stack([1 - found.probability, found.probability]),
-            window=(0, 0, side, side),
-        )
-        write_png(args.output, sheet)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    cfg = read_config(args.config_file, args.opts)
+    cfg.MODEL.WEIGHTS = args.weights or cfg.MODEL.WEIGHTS
+    cfg.freeze()
+    model = Trainer.build_model(cfg)
+    load_weights(model, cfg.MODEL.WEIGHTS)
+    found = mask_field(cfg, model, args.picture, args.instance)
+    side = len(found.target)
+    sheet = potential_sheet(
+        found.image,
+        found.target.astype(np.uint8),
+        1,
+        kernel_size=cfg.MODEL.EPL.MASK.LINE.KERNEL_SIZE,
+        splitter=cfg.MODEL.EPL.SPLITTER,
+        convolution=cfg.MODEL.EPL.CONVOLUTION,
+        palette=[OUTSIDE, found.color],
+        classes=["outside", found.name],
+        probabilities=np.stack([1 - found.probability, found.probability]),
+        window=(0, 0, side, side),
+    )
+    write_png(args.output, sheet)
     print(f"{args.output}: potential fields of the mask of {found.name!r}, {found.source}")
     return 0
 

@@ -9,6 +9,9 @@
     python tools/visualize_potential.py --image I.jpg --label L.png --dataset camvid --class car \\
         --output car.png
 
+    # one of a data set of your own
+    python tools/visualize_potential.py --image I.jpg --label L.png --dataset-file streets.yaml --output road.png
+
     # ground truth beside the prediction of a trained model, and where their line regions differ
     python tools/visualize_potential.py --image I.jpg --label L.png --class car \\
         --config-file configs/C.yaml --weights output/model_final.pth --output car.png
@@ -20,11 +23,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from epl_d2.commands import command
+from epl_d2.data.datasets.arguments import add_dataset_arguments
+from epl_d2.data.datasets.description import read_description
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image
 from epl_d2.data.shapes import render_scene
@@ -43,8 +49,8 @@ if TYPE_CHECKING:
 def main() -> int:
     args = parse_arguments()
     cfg = build_config(args) if args.config_file else None
-    dataset, label_map = find_dataset(args, cfg)
-    image, labels, source = read_scene(args, dataset, label_map)
+    dataset, codes = find_dataset(args, cfg)
+    image, labels, source = read_scene(args, dataset, codes)
     class_id = find_class(args.class_name, labels, dataset, source)
     sheet = potential_sheet(
         image,
@@ -74,7 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     scene.add_argument("--shapes", type=int, metavar="SEED", help="draw a generated scene instead of an image")
     parser.add_argument("--label", help="label map of the image: one channel of class ids")
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="of --shapes")
-    parser.add_argument("--dataset", choices=sorted(DATASETS), help="class names and colors; default: the config's")
+    add_dataset_arguments(parser, required=False)
     parser.add_argument("--class", dest="class_name", metavar="NAME|ID", help="default: that of the longest contour")
     parser.add_argument("--config-file", help="config of a trained model; needs --weights")
     parser.add_argument("--weights", help="its checkpoint")
@@ -96,8 +102,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--image and --label go together")
     if bool(args.config_file) != bool(args.weights):
         parser.error("--config-file and --weights go together")
-    if args.image and not (args.dataset or args.config_file):
-        parser.error("--image needs --dataset (or --config-file): whose class ids are in the label?")
+    if args.image and not (args.dataset or args.dataset_file or args.config_file):
+        parser.error("--image needs --dataset, --dataset-file or --config-file: whose class ids are in the label?")
     return args
 
 
@@ -114,38 +120,41 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     return with_working_norms(cfg)
 
 
-def find_dataset(args: argparse.Namespace, cfg: CfgNode | None) -> tuple[DatasetMetadata, bytes | None]:
-    """Classes and map of stored ids: of --dataset, of the config's test set, or of the generated scenes."""
-    label_map = None
+# The class id of every id that is stored in a label file, and of every color; None where a file needs no such thing.
+Codes = tuple[bytes | None, Mapping[tuple[int, int, int], int] | None]
+
+
+def find_dataset(args: argparse.Namespace, cfg: CfgNode | None) -> tuple[DatasetMetadata, Codes]:
+    """Classes and codes: of --dataset or --dataset-file, of the config, or of the generated scenes."""
+    codes: Codes = None, None
     if args.dataset:
         dataset = DATASETS[args.dataset]
+    elif args.dataset_file:
+        described = read_description(args.dataset_file)
+        dataset, codes = described.metadata, (described.label_map, described.label_colors)
     elif cfg is None:
         dataset = DATASETS["shapes"]
     else:
         from detectron2.data import MetadataCatalog
 
-        if not cfg.DATASETS.TEST:
-            raise ValueError(f"{args.config_file}: DATASETS.TEST is empty, so say --dataset")
-        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        dataset = DatasetMetadata(
-            tuple(metadata.stuff_classes), tuple(map(tuple, metadata.stuff_colors)), metadata.ignore_label
-        )
-        label_map = metadata.get("label_map")
+        from epl_d2.data.class_names import names_and_colors
+
+        dataset = DatasetMetadata(*names_and_colors(cfg), cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE)
+        known = [MetadataCatalog.get(name) for name in cfg.DATASETS.TEST[:1]]
+        codes = next(((data.get("label_map"), data.get("label_colors")) for data in known), codes)
     if cfg is not None and len(dataset.classes) != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
         raise ValueError(
             f"{args.config_file}: MODEL.SEM_SEG_HEAD.NUM_CLASSES is {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}, "
             f"but the data set has {len(dataset.classes)} classes"
         )
-    return dataset, label_map
+    return dataset, codes
 
 
-def read_scene(
-    args: argparse.Namespace, dataset: DatasetMetadata, label_map: bytes | None
-) -> tuple[np.ndarray, np.ndarray, str]:
+def read_scene(args: argparse.Namespace, dataset: DatasetMetadata, codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     """Image [H, W, 3], label map [H, W], and how to call them."""
     if args.shapes is not None:
         return *render_scene(args.shapes, tuple(args.size)), f"scene {args.shapes}"
-    image, labels = read_image(args.image), read_ground_truth(args.label, dataset, label_map)
+    image, labels = read_image(args.image), read_ground_truth(args.label, dataset, *codes)
     if image.shape[:2] != labels.shape:
         raise ValueError(
             f"{args.image} is {image.shape[1]} x {image.shape[0]} pixels, "

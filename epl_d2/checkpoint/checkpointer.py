@@ -15,6 +15,7 @@ from epl_d2.files import remove_stale_temporaries, whole_file
 
 from .files import check_finite, check_whole, read_checkpoint, save_tensors
 from .loading import check_fit, convolutions_of, local_file, warn_of_other_convolutions
+from .pretrained import named_weights
 from .state_dict import StateDict
 
 __all__ = ["BEST", "Checkpointer"]
@@ -116,7 +117,7 @@ class Checkpointer(DetectionCheckpointer):
         """Load weights to begin with, or all that a checkpoint holds to go on.
 
         Args:
-            path: file or address; "" loads nothing.
+            path: file or address; "" loads nothing. To begin with, also a name of `NAMED_WEIGHTS`.
             checkpointables: None goes on from a checkpoint, which must fit the model entry for entry. [] takes the
                 entries that fit, with one line about the others.
 
@@ -128,6 +129,8 @@ class Checkpointer(DetectionCheckpointer):
             ValueError: the file is no checkpoint, does not fit, or holds weights that are not finite.
         """
         path = os.fspath(path)
+        if checkpointables is not None:
+            path = _named_everywhere(path)
         if path:
             _require_everywhere(path)
         self._file, self._must_fit = path, checkpointables is None
@@ -195,6 +198,21 @@ class Checkpointer(DetectionCheckpointer):
         """The whole training checkpoints of the folder, newest first; the best model comes last."""
         files = [p for p in Path(self.save_dir).glob("model_*.pth") if re.fullmatch(r"model_(\d+|final|best)", p.stem)]
         return sorted(files, key=lambda p: (p.stem == BEST, -p.stat().st_mtime, p.name))
+
+
+def _named_everywhere(path: str) -> str:
+    """`named_weights`, fetched by one process of each machine before the others look."""
+    complaint = ""
+    for first in (True, False):
+        if (comm.get_local_rank() == 0) == first:
+            try:
+                path = named_weights(path)
+            except (OSError, ValueError) as error:
+                complaint = str(error)
+        for said in comm.all_gather(complaint):
+            if said:
+                raise FileNotFoundError(said)
+    return path
 
 
 def _require_everywhere(path: str) -> None:

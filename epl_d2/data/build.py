@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -45,10 +45,9 @@ def build_sem_seg_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataLo
 def build_instance_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataLoader:
     """As `build_sem_seg_train_loader`, but of records with instances, mapped by Detectron2's `DatasetMapper`.
 
-    Images are not grouped by aspect ratio, for which batches would have to depend on those before them.
-
     Args:
-        cfg: as there; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object.
+        cfg: as there; DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves out images without an object, ASPECT_RATIO_GROUPING
+            keeps upright images out of the batches of wide ones.
         start_iteration: as there.
 
     Raises:
@@ -57,7 +56,14 @@ def build_instance_train_loader(cfg: CfgNode, start_iteration: int = 0) -> DataL
     records = get_detection_dataset_dicts(
         list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
-    return _seeded_loader(cfg, records, DatasetMapper(cfg, True), start_iteration)
+    groups = [record["width"] > record["height"] for record in records]
+    return _seeded_loader(
+        cfg,
+        records,
+        DatasetMapper(cfg, True),
+        start_iteration,
+        groups if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+    )
 
 
 def _seeded_loader(
@@ -65,6 +71,7 @@ def _seeded_loader(
     records: list[dict[str, Any]],
     mapper: Callable[[dict[str, Any]], dict[str, Any]],
     start_iteration: int,
+    groups: Sequence[int] | None = None,
 ) -> DataLoader:
     processes, batch = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
     if batch < 1 or batch % processes:
@@ -73,7 +80,7 @@ def _seeded_loader(
         raise ValueError(f'DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, expected "TrainingSampler"')
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     dataset = SeededDataset(DatasetFromList(records, copy=False), mapper, seed, cfg.DATALOADER.MAX_UNREADABLE)
-    sampler = StreamSampler(len(records), seed, batch)
+    sampler = StreamSampler(len(records), seed, batch, groups)
     sampler.start_iteration = start_iteration
     _prepare_fork(cfg.DATALOADER.NUM_WORKERS)
     return DataLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -34,11 +35,14 @@ def segments_of(ids: np.ndarray) -> list[Segment]:
     return segments
 
 
-def write_cityscapes_annotations(root: str) -> bool:
+def write_cityscapes_annotations(
+    root: str, *, progress: Callable[[list[tuple[str, str]]], Iterable[tuple[str, str]]] = iter
+) -> bool:
     """Write the annotations of train and val, from the fine labels below `root`.
 
     Args:
         root: the folder `cityscapes`; the annotations go to its folder gtFine_coco, which appears when it is complete.
+        progress: what the frames of a split are iterated through, for instance tqdm.
 
     Returns:
         True if the annotations were written, False if they were already there.
@@ -52,7 +56,7 @@ def write_cityscapes_annotations(root: str) -> bool:
     def fill(folder: str) -> None:
         for split, pairs in frames.items():
             annotations = PanopticAnnotations(folder, split, CITYSCAPES_CATEGORIES)
-            for image, label in pairs:
+            for image, label in progress(pairs):
                 ids = read_label(label)
                 annotations.add(image, ids, segments_of(ids))
             annotations.write()

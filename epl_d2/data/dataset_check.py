@@ -12,6 +12,13 @@ from .label_io import read_record_label, unknown_ids
 from .mask_check import check_record_masks
 
 
+def require_registered(name: str) -> None:
+    """Raise a ValueError with the names that there are, unless a data set of that name is registered."""
+    if name not in DatasetCatalog.list():
+        ours = [k for k in DatasetCatalog.list() if "sem_seg" in k or MetadataCatalog.get(k).get("described_in")]
+        raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(ours)}")
+
+
 def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True) -> None:
     """Check a data set for the model of a config: its label maps or, where MODEL.MASK_ON is True, its instances.
 
@@ -48,9 +55,7 @@ def check_dataset_before_training(
         ValueError: the name is unknown, the data set is empty, NUM_CLASSES or IGNORE_VALUE contradict its
             metadata, a label map cannot be read or has unknown ids, or no label map has any label.
     """
-    if name not in DatasetCatalog.list():
-        similar = [known for known in DatasetCatalog.list() if "sem_seg" in known]
-        raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(similar)}")
+    require_registered(name)
     metadata = MetadataCatalog.get(name)
     classes = metadata.get("stuff_classes")
     if classes is not None and len(classes) != num_classes:

@@ -22,17 +22,20 @@ from torch.utils.data import Dataset, Sampler
 class StreamSampler(Sampler):
     """Yields (position, index) pairs without end; each process takes its share of every batch."""
 
-    def __init__(self, size: int, seed: int, samples_per_iteration: int) -> None:
+    def __init__(self, size: int, seed: int, samples_per_iteration: int, groups: Sequence[int] | None = None) -> None:
         """
         Args:
             size: number of images.
             seed: the same in every process.
             samples_per_iteration: over all processes; a multiple of their number.
+            groups: the group of every image, of which a batch holds one; only what is left over at the end of an epoch
+                makes mixed batches. None: images of all kinds share batches.
         """
         if size < 1:
             raise ValueError("the training set is empty")
         self.size, self.seed, self.samples_per_iteration = size, seed, samples_per_iteration
         self.start_iteration = 0
+        self._groups = None if groups is None else np.asarray(groups)
         self._rank, self._world_size = comm.get_rank(), comm.get_world_size()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -41,9 +44,26 @@ class StreamSampler(Sampler):
         while True:
             if position // self.size != epoch:
                 epoch = position // self.size
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+                order = self._order(epoch)
             yield position, int(order[position % self.size])
             position += self._world_size
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The images of an epoch, each once."""
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(self.size)
+        if self._groups is None:
+            return order
+        batch = self.samples_per_iteration
+        begun = -epoch * self.size % batch  # so many images complete the last batch of the epoch before
+        rest, batches, left = order[begun:], [], []
+        for group in np.unique(self._groups):
+            members = rest[self._groups[rest] == group]
+            whole = len(members) // batch * batch
+            batches += list(members[:whole].reshape(-1, batch))
+            left.append(members[whole:])
+        shuffled = [batches[index] for index in rng.permutation(len(batches))]
+        return np.concatenate([order[:begun], *shuffled, *left])
 
 
 class SeededDataset(Dataset):

@@ -3,34 +3,124 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
+from epl_d2.commands import expected_reason
 from epl_d2.config import get_cfg
+from epl_d2.data.class_names import keep_names_and_colors, use_names_of
+from epl_d2.data.dataset_check import require_registered
 from epl_d2.data.datasets import register_from_config
+from epl_d2.data.datasets.description import read_description
 from epl_d2.files import usable_cores
 
-__all__ = ["leave_process_group", "norm_keys", "prepare_config", "read_config", "with_working_norms"]
+__all__ = [
+    "complete_config",
+    "keep_expected_tracebacks_in_the_log",
+    "leave_process_group",
+    "merge_config_file",
+    "norm_keys",
+    "prepare_config",
+    "read_config",
+    "with_working_norms",
+]
 
 logger = logging.getLogger(__name__)
 
 
-def read_config(config_file: str | os.PathLike, opts: Sequence[object] = ()) -> CfgNode:
-    """The config of a file with KEY VALUE pairs applied, runnable on the machine at hand, not frozen."""
+def read_config(
+    config_file: str | os.PathLike, opts: Sequence[object] = (), dataset_file: str | os.PathLike | None = None
+) -> CfgNode:
+    """The config of a trained model with KEY VALUE pairs applied, runnable on the machine at hand, not frozen.
+
+    Args:
+        config_file: one of configs/*/*.yaml, or the config.yaml of a run or of a published model.
+        opts: the pairs.
+        dataset_file: YAML file that describes the data set, in the place of those of the config, whose names may be
+            those of another machine.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or is not as it should be, or the model has another number of
+            classes than the data set.
+        KeyError: an option does not exist.
+    """
     cfg = get_cfg()
-    cfg.merge_from_file(os.fspath(config_file))
+    merge_config_file(cfg, config_file)
     cfg.merge_from_list(list(opts))
-    prepare_config(cfg)
+    if dataset_file:
+        description = read_description(dataset_file)
+        cfg.DATASETS.SEM_SEG_FILES = [description.path]
+        use_names_of(cfg, description)
+    prepare_config(cfg, needs_data=False)
     return cfg
 
 
-def prepare_config(cfg: CfgNode) -> None:
-    """Register the data sets that `cfg` describes and fall back to the CPU where there is no CUDA, in place."""
+def merge_config_file(cfg: CfgNode, config_file: str | os.PathLike) -> None:
+    """Merge a file into `cfg`. Relative MODEL.WEIGHTS that are not in the current folder may lie beside the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    config_file = os.fspath(config_file)
+    if "://" not in config_file and not os.path.isfile(config_file):
+        raise FileNotFoundError(f"--config-file {config_file}: there is no such file")
+    before = cfg.MODEL.WEIGHTS
+    cfg.merge_from_file(config_file)
+    weights = cfg.MODEL.WEIGHTS
+    beside = os.path.join(os.path.dirname(config_file), weights)
+    if weights not in ("", before) and not os.path.exists(weights) and os.path.isfile(beside):
+        cfg.MODEL.WEIGHTS = beside
+
+
+def complete_config(cfg: CfgNode, *, training: bool) -> None:
+    """Write into `cfg` what follows from its data sets and is to be saved with a run, in place.
+
+    That are the names and colors of the classes, where the files of DATASETS.SEM_SEG_FILES are, and the iterations that
+    SOLVER.EPOCHS makes.
+
+    Raises:
+        FileNotFoundError, ValueError: a data set cannot be used, or SOLVER.EPOCHS and MAX_ITER contradict each other.
+    """
     register_from_config(cfg)
+    cfg.DATASETS.SEM_SEG_FILES = [os.path.abspath(os.path.expanduser(path)) for path in cfg.DATASETS.SEM_SEG_FILES]
+    if training:
+        _set_iterations(cfg)
+    if training or not cfg.DATASETS.CLASSES:
+        keep_names_and_colors(cfg)
+
+
+def _set_iterations(cfg: CfgNode) -> None:
+    epochs, iterations = cfg.SOLVER.EPOCHS, cfg.SOLVER.MAX_ITER
+    if not epochs:
+        return
+    if not epochs > 0:
+        raise ValueError(f"SOLVER.EPOCHS is {epochs}, expected a positive number, or 0 for SOLVER.MAX_ITER iterations")
+    if iterations:
+        raise ValueError(
+            f"SOLVER.EPOCHS is {epochs} and SOLVER.MAX_ITER is {iterations}: both say how long to train, one must be 0"
+        )
+    for name in cfg.DATASETS.TRAIN:
+        require_registered(name)
+    images = sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN)
+    cfg.SOLVER.MAX_ITER = math.ceil(epochs * images / cfg.SOLVER.IMS_PER_BATCH)
+    cfg.SOLVER.EPOCHS = 0
+
+
+def prepare_config(cfg: CfgNode, *, needs_data: bool = True) -> None:
+    """Register the data sets that `cfg` describes and fall back to the CPU where there is no CUDA, in place.
+
+    Args:
+        cfg: the config.
+        needs_data: whether the files of DATASETS.SEM_SEG_FILES must be there.
+    """
+    register_from_config(cfg, needed=needs_data)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %r, but PyTorch sees no CUDA device: running on the CPU", cfg.MODEL.DEVICE)
         cfg.MODEL.DEVICE = "cpu"
@@ -41,6 +131,20 @@ def prepare_config(cfg: CfgNode) -> None:
         if comm.get_world_size() > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Processes that each start a thread per core would wait for one another.
             torch.set_num_threads(max(1, usable_cores() // comm.get_local_size()))
+
+
+def keep_expected_tracebacks_in_the_log() -> None:
+    """Let standard output do without the tracebacks of errors that the command ends with in one sentence.
+
+    Detectron2 logs every error during the training with its traceback; the file of the log keeps it.
+    """
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not record.exc_info or expected_reason(record.exc_info[1]) is None
+
+    for handler in logging.getLogger("detectron2").handlers:
+        if getattr(handler, "stream", None) is sys.stdout:
+            handler.addFilter(is_shown)
 
 
 def with_working_norms(cfg: CfgNode) -> CfgNode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from importlib.util import find_spec
 
 import torch
 from detectron2.config import CfgNode
@@ -12,6 +13,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import TensorboardXWriter
 from torch.nn.parallel import DistributedDataParallel
 
 from epl_d2.checkpoint.checkpointer import Checkpointer
@@ -30,7 +32,7 @@ from .launch import has_lost_a_process
 from .record import KeepRecord
 from .setup import with_working_norms
 from .stopping import StopOnSignal
-from .writers import WandbWriter
+from .writers import PictureRemover, WandbWriter
 
 __all__ = ["Trainer"]
 
@@ -128,6 +130,9 @@ class Trainer(DefaultTrainer):
 
     def build_writers(self):
         writers = super().build_writers()
+        if find_spec("tensorboard") is None:
+            logger.warning("tensorboard is not installed: scalars go to the terminal and to metrics.json alone")
+            writers = [PictureRemover() if isinstance(one, TensorboardXWriter) else one for one in writers]
         if self.cfg.WANDB.ENABLED:
             # Before TensorBoard's writer, which takes the pictures away.
             writers.insert(0, WandbWriter(self.cfg))

@@ -1,4 +1,4 @@
-"""Scalars and pictures of a training run for Weights & Biases."""
+"""Scalars and pictures of a training run for Weights & Biases, and what is done where there is no TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
 
-__all__ = ["WandbWriter"]
+__all__ = ["PictureRemover", "WandbWriter"]
 
 
 class WandbWriter(EventWriter):
@@ -50,6 +50,15 @@ class WandbWriter(EventWriter):
 
     def close(self) -> None:
         self._run.finish()
+
+
+class PictureRemover(EventWriter):
+    """Takes pictures and histograms out of the event storage, in the place of a TensorBoard writer."""
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        storage.clear_images()
+        storage.clear_histograms()
 
 
 def _import_wandb() -> ModuleType:

@@ -71,8 +71,9 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             report_widths: those of them that are among the results.
             ignore_mode, trimap, ignore_distance: as in :class:`BoundaryStatistics`.
             num_workers: threads that count; by default one for each core of this process, at most 4.
-            save_predictions: write the predicted ids to ``output_dir/predictions``, as PNGs named like the images; for
-                Cityscapes also the label ids to ``output_dir/submission``. Images without a label are then only saved.
+            save_predictions: write the predicted ids to ``output_dir/predictions``, as PNGs named like the images, in
+                the subfolders of the metadata's ``image_root`` in which these lie; for Cityscapes also the label ids
+                to ``output_dir/submission``. Images without a label are then only saved.
             save_image_counts: write the counts of every single image to ``output_dir/image_counts.npz``, from which
                 :mod:`epl_d2.evaluation.image_counts` computes paired intervals.
             class_offsets: [K] subtracted from the logits before the best class of a pixel is taken, as those of
@@ -122,7 +123,7 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
         self._stop()
         self._statistics = self._statistics.empty_copy()
         self._lock = threading.Lock()
-        self._saved: set[str] = set()
+        self._saved: set[Path] = set()
         self._image_counts: dict[str, dict[str, np.ndarray]] = {}
         self._executor = ThreadPoolExecutor(self._num_workers, thread_name_prefix="boundary-evaluation")
         # Compiles the kernels (or loads them from disk) while the model works on the first image.
@@ -232,11 +233,14 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
     def _save(self, image: str, prediction: np.ndarray) -> None:
         """Write the class ids and, for Cityscapes, the label ids under a name that its evaluation server takes."""
         assert self._output_dir is not None  # where predictions are saved; see __init__
-        path = Path(self._output_dir, "predictions", f"{Path(image).stem}.png")
+        name, root = Path(image), self._metadata.get("image_root")
+        # Below the folder of the images, so that those of two subfolders may share a name.
+        name = name.relative_to(root) if root is not None and name.is_relative_to(root) else Path(name.name)
+        path = Path(self._output_dir, "predictions", name.with_suffix(".png"))
         with self._lock:
-            if path.name in self._saved:
+            if path in self._saved:
                 raise ValueError(f"{image}: cannot save its prediction, another image is also called {path.name}")
-            self._saved.add(path.name)
+            self._saved.add(path)
         self._write_png(path, prediction)
         label_ids = self._metadata.get("train_id_to_label_id")
         if label_ids is not None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from epl_d2.data.datasets.layout import IMAGE_SUFFIXES, LABEL_SUFFIXES, files_by_stem
 from epl_d2.data.label_io import read_label
 from epl_d2.processes import end_with_parent
 
@@ -25,12 +26,16 @@ _CITYSCAPES_LABELS = {"_labelTrainIds.png": "train-id", "_labelIds.png": "label-
 
 @dataclass(frozen=True)
 class LabelPair:
-    """Two files of one image; a map of 256 bytes translates stored ids to class ids, None leaves them."""
+    """Two files of one image; a map of 256 bytes translates stored ids to class ids, None leaves them.
+
+    `target_colors` are the ids of the colors of a target that is a color picture.
+    """
 
     prediction: Path
     target: Path
     prediction_map: bytes | None = None
     target_map: bytes | None = None
+    target_colors: Mapping[tuple[int, int, int], int] | None = None
 
 
 def parse_widths(text: str) -> tuple[int, ...]:
@@ -95,6 +100,59 @@ def find_predictions(folder: Path, names: Iterable[str], cityscapes: bool) -> tu
             raise ValueError(f"two predictions for {name}: {files[name][0]} and {files[name][1]}")
         if files[name]:
             found[name] = files[name][0]
+        else:
+            missing.append(name)
+    return found, missing
+
+
+def find_own_files(folder: Path, ending: str = "", *, labels: bool = True) -> dict[str, Path]:
+    """Label files (or images) below ``folder`` of a data set of your own: stem without its ending -> file.
+
+    Raises:
+        ValueError: there is none, or two have the same stem.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    suffixes = LABEL_SUFFIXES if labels else IMAGE_SUFFIXES
+    files = files_by_stem(str(folder), suffixes, ending=ending, recursive=True)
+    if not files:
+        raise ValueError(f"{folder}: no {'label files' if labels else 'images'} *{ending}{suffixes[0]} below it")
+    return {stem: Path(path) for stem, path in files.items()}
+
+
+def find_own_predictions(
+    folder: Path, names: Sequence[str], image_ending: str = ""
+) -> tuple[dict[str, Path], list[str]]:
+    """PNGs below ``folder`` that belong to the images of a data set of your own, as `find_predictions`.
+
+    A prediction is called like its image, as TEST.SAVE_PREDICTIONS and the demo write it, or like the label without its
+    ending. It lies in the same subfolder as the image, or anywhere if no other has its name.
+
+    Args:
+        folder: searched with all its subfolders.
+        names: stems of the images without their ending, with the subfolders: "day/0001".
+        image_ending: the end of the images' stems.
+
+    Raises:
+        ValueError: there is no such folder, or two files of one stem.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    files = files_by_stem(str(folder), (".png",), recursive=True)
+    anywhere: dict[str, list[str]] = defaultdict(list)
+    for stem in files:
+        anywhere[_last(stem)].append(stem)
+    alone = {name for name, count in Counter(map(_last, names)).items() if count == 1}
+    found, missing = {}, []
+    for name in names:
+        stems = list(dict.fromkeys([name + image_ending, name]))
+        hits = [stem for stem in stems if stem in files]
+        if not hits and _last(name) in alone:
+            hits = [hit for stem in stems for hit in anywhere[_last(stem)]]
+            if len(hits) > 1:
+                raise ValueError(f"two predictions for {name}: {files[hits[0]]} and {files[hits[1]]}")
+        if hits:
+            found[name] = Path(files[hits[0]])
         else:
             missing.append(name)
     return found, missing
@@ -168,7 +226,7 @@ def _count_task(
 
 def _count_pair(pair: LabelPair, statistics: BoundaryStatistics) -> None:
     prediction = read_label(pair.prediction, label_map=pair.prediction_map)
-    target = read_label(pair.target, label_map=pair.target_map)
+    target = read_label(pair.target, label_map=pair.target_map, label_colors=pair.target_colors)
     if prediction.shape != target.shape:
         raise ValueError(
             f"{pair.prediction}: the prediction is {_size(prediction)}, but the label {pair.target} is "
@@ -202,6 +260,10 @@ def _pngs_below(folder: Path) -> list[Path]:
     return sorted(
         file for file in folder.rglob("*") if file.suffix.lower() == ".png" and not file.name.startswith("._")
     )
+
+
+def _last(stem: str) -> str:
+    return stem.rpartition("/")[2]
 
 
 def _cityscapes_frame(stem: str) -> str:

@@ -226,6 +226,11 @@ def _check_classes(grid: Grid) -> None:
 
 
 def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: set[tuple[str, int]]) -> None:
+    if cfg.SOLVER.EPOCHS:
+        raise ValueError(
+            f"{method.where}: SOLVER.EPOCHS is {cfg.SOLVER.EPOCHS}, but a grid counts iterations: set SOLVER.MAX_ITER, "
+            "and SOLVER.EPOCHS to 0"
+        )
     register_from_config(cfg)
     places = dict.fromkeys(cfg.DATASETS.TRAIN, method.where)
     places.update(dict.fromkeys(grid.evaluate.values(), grid.where["evaluate"]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,8 @@ def export_model(
     output: str = "logits",
     dtype: torch.dtype = torch.uint8,
     fixed_size: bool = False,
+    batch: bool = False,
+    metadata: Mapping[str, Any] | None = None,
     tolerance: float = 1e-4,
 ) -> float:
     """Write the inference of `model` to `path` and check the file against the model on random pictures.
@@ -39,9 +42,12 @@ def export_model(
         format: one of `FORMATS`.
         sizes: (H, W) of the pictures; the operations are recorded at the first.
         input_format: INPUT.FORMAT of the model; the file takes RGB in any case.
-        output: "logits" [1, K, H, W] or "labels" [1, H, W].
+        output: "logits" [N, K, H, W] or "labels" [N, H, W].
         dtype: torch.uint8 or torch.float32, of the file's input.
         fixed_size: the file takes pictures of the first size only, and is checked at this size.
+        batch: the file takes any number N of pictures of one size, and is checked with 1 and with 3; otherwise one.
+        metadata: what the file is to say about itself, such as the names of the classes; plain values, which
+            `read_metadata` gives back.
         tolerance: see `check_parity`.
 
     Returns:
@@ -62,10 +68,15 @@ def export_model(
     check_packages(format)
     segmentor = PictureSegmentor(model, input_format=input_format, output=output).eval()
     pictures = [random_picture(size, dtype, seed) for seed, size in enumerate(sizes[:1] if fixed_size else sizes)]
-    # Recorded on other pixels than those of the check, so that a value taken from them does not go unnoticed.
-    example = random_picture(sizes[0], dtype, len(sizes))
+    if batch:
+        pictures.append(torch.cat([random_picture(sizes[0], dtype, len(sizes) + i) for i in range(1, 4)]))
+    # Recorded on other pixels than those of the check, so that a value taken from them does not go unnoticed; a batch
+    # with two pictures, for exporters take an axis of one for a constant.
+    example = random_picture(sizes[0], dtype, len(sizes)).repeat(2 if batch else 1, 1, 1, 1)
     with whole_file(path, suffix=SUFFIXES[format]) as temporary:
-        constants = write(segmentor, example, temporary, format, fixed_size=fixed_size)
+        constants = write(
+            segmentor, example, temporary, format, fixed_size=fixed_size, batch=batch, metadata=metadata or {}
+        )
         try:
             difference = check_parity(
                 model,

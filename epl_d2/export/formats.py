@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["FORMATS", "ExportError", "check_packages", "load", "write"]
+__all__ = ["FORMATS", "ExportError", "check_packages", "load", "read_metadata", "write"]
 
 Runner = Callable[[torch.Tensor], torch.Tensor]
 
+# Name of the record in the files of PyTorch; ONNX has entries of its own.
+METADATA = "epl_d2.json"
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "torch_export": ".pt2"}
 FORMATS = tuple(SUFFIXES)
 OPSET = 17
@@ -37,16 +41,25 @@ def check_packages(format: str) -> None:
 
 
 def write(
-    segmentor: nn.Module, picture: torch.Tensor, path: Path, format: str, *, fixed_size: bool = False
+    segmentor: nn.Module,
+    picture: torch.Tensor,
+    path: Path,
+    format: str,
+    *,
+    fixed_size: bool = False,
+    batch: bool = False,
+    metadata: Mapping[str, Any],
 ) -> list[str]:
     """Write `segmentor` to `path`.
 
     Args:
         segmentor: a `PictureSegmentor`.
-        picture: an input, [1, 3, H, W], for which the operations are recorded.
+        picture: an input, [N, 3, H, W], for which the operations are recorded.
         path: the file.
         format: one of `FORMATS`.
         fixed_size: the file takes pictures of this size only.
+        batch: the file takes any number of pictures at once.
+        metadata: see `export_model`.
 
     Returns:
         Places in the model where a value that may depend on the picture was recorded as a constant: where the file
@@ -59,7 +72,7 @@ def write(
     with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            writer(segmentor, picture, path, fixed_size)
+            writer(segmentor, picture, path, _free_axes(fixed_size, batch), metadata)
         except OSError:
             raise
         except Exception as error:  # the exporters raise whatever the operation raised
@@ -91,19 +104,43 @@ def load(path: Path, format: str) -> Runner:
     return lambda picture: torch.from_numpy(session.run(None, {"image": picture.numpy()})[0])
 
 
+def read_metadata(path: str | os.PathLike[str], format: str) -> dict[str, Any]:
+    """What `export_model` was told to write about the model into the file `path`."""
+    if format == "onnx":
+        import onnx
+
+        return {entry.key: json.loads(entry.value) for entry in onnx.load(str(path)).metadata_props}
+    files = {METADATA: ""}
+    if format == "torchscript":
+        torch.jit.load(str(path), map_location="cpu", _extra_files=files)
+    else:
+        torch.export.load(str(path), extra_files=files)
+    return json.loads(files[METADATA])
+
+
 def _without_grad(module: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return module(picture)
 
 
-def _write_torchscript(segmentor: nn.Module, picture: torch.Tensor, path: Path, fixed_size: bool) -> None:
+def _free_axes(fixed_size: bool, batch: bool) -> dict[int, str]:
+    """Axes of the input that may have other lengths than when it was recorded, with their names."""
+    return {**({0: "batch"} if batch else {}), **({} if fixed_size else {2: "height", 3: "width"})}
+
+
+def _write_torchscript(
+    segmentor: nn.Module, picture: torch.Tensor, path: Path, _axes: dict[int, str], metadata: Mapping[str, Any]
+) -> None:
     # A trace follows the size of the picture by itself.
     traced = torch.jit.trace(segmentor, picture, check_trace=False)
-    torch.jit.save(torch.jit.freeze(traced.eval()), str(path))
+    torch.jit.save(torch.jit.freeze(traced.eval()), str(path), _extra_files={METADATA: json.dumps(metadata)})
 
 
-def _write_onnx(segmentor: nn.Module, picture: torch.Tensor, path: Path, fixed_size: bool) -> None:
-    result = {2: "height", 3: "width"} if segmentor.output == "logits" else {1: "height", 2: "width"}
+def _write_onnx(
+    segmentor: nn.Module, picture: torch.Tensor, path: Path, axes: dict[int, str], metadata: Mapping[str, Any]
+) -> None:
+    # Labels have no axis of classes.
+    result = {axis if segmentor.output == "logits" or axis == 0 else axis - 1: name for axis, name in axes.items()}
     torch.onnx.export(
         segmentor,
         (picture,),
@@ -112,15 +149,29 @@ def _write_onnx(segmentor: nn.Module, picture: torch.Tensor, path: Path, fixed_s
         opset_version=OPSET,
         input_names=["image"],
         output_names=[segmentor.output],
-        dynamic_axes=None if fixed_size else {"image": {2: "height", 3: "width"}, segmentor.output: result},
+        dynamic_axes={"image": axes, segmentor.output: result} if axes else None,
     )
+    if metadata:
+        import onnx
+
+        model = onnx.load(str(path))
+        for key, value in metadata.items():
+            model.metadata_props.add(key=key, value=json.dumps(value))
+        onnx.save(model, str(path))
 
 
-def _write_torch_export(segmentor: nn.Module, picture: torch.Tensor, path: Path, fixed_size: bool) -> None:
-    if fixed_size:
+def _write_torch_export(
+    segmentor: nn.Module, picture: torch.Tensor, path: Path, axes: dict[int, str], metadata: Mapping[str, Any]
+) -> None:
+    if not axes:
         program = torch.export.export(segmentor, (picture,))
     else:
-        sizes = {2 + i: torch.export.Dim(name, min=SMALLEST, max=LARGEST) for i, name in enumerate(("height", "width"))}
+        limits = {"batch": (1, 1024)}
+        sizes = {
+            axis: torch.export.Dim(name, min=least, max=most)
+            for axis, name in axes.items()
+            for least, most in [limits.get(name, (SMALLEST, LARGEST))]
+        }
         program = torch.export.export(
             segmentor,
             (picture,),
@@ -128,7 +179,7 @@ def _write_torch_export(segmentor: nn.Module, picture: torch.Tensor, path: Path,
             # What cannot be proved for all sizes is checked when the program runs, instead of refused now.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-    torch.export.save(program, str(path))
+    torch.export.save(program, str(path), extra_files={METADATA: json.dumps(metadata)})
 
 
 def _operation(error: BaseException) -> str:

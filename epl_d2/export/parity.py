@@ -36,7 +36,7 @@ def check_parity(
 
     Args:
         model: an `EPLSemanticSegmentor` in evaluation mode.
-        run: the exported file as a function from [1, 3, H, W], RGB, to logits [1, K, H, W] or labels [1, H, W].
+        run: the exported file as a function from [N, 3, H, W], RGB, to logits [N, K, H, W] or labels [N, H, W].
         pictures: inputs of `run`.
         labels: `run` gives labels. They may differ from the model's only where its two largest logits are closer than
             the tolerance.
@@ -51,26 +51,27 @@ def check_parity(
     """
     worst = 0.0
     for picture in pictures:
-        image = picture[0].flip(0) if reverse_channels else picture[0]
+        images = picture.flip(1) if reverse_channels else picture
         with torch.no_grad():
-            expected = model([{"image": image}])[0]["sem_seg"].cpu()
+            expected = torch.stack([model([{"image": image}])[0]["sem_seg"].cpu() for image in images])
         size = tuple(expected.shape[-2:])
+        place = f"{size[0]} x {size[1]} pixels" + (f" and {len(picture)} pictures" if len(picture) > 1 else "")
         try:
-            result = run(picture)[0].cpu()
+            result = run(picture).cpu()
         except Exception as error:  # every runtime has its own exceptions
-            raise ParityError(f"the exported file fails at {size[0]} x {size[1]} pixels: {error}") from error
-        wanted = size if labels else tuple(expected.shape)
+            raise ParityError(f"the exported file fails at {place}: {error}") from error
+        wanted = (len(picture), *size) if labels else tuple(expected.shape)
         if tuple(result.shape) != wanted:
             raise ParityError(f"the exported file gives {list(result.shape)} instead of {list(wanted)}")
         if labels:
-            chosen = expected.gather(0, result.long()[None])[0]
-            difference = (expected.max(dim=0).values - chosen).max()
+            chosen = expected.gather(1, result.long()[:, None])[:, 0]
+            difference = (expected.max(dim=1).values - chosen).max()
         else:
             difference = (result - expected).abs().max()
         difference = float(difference / expected.abs().max().clamp(min=1))
         if not difference <= tolerance:
             raise ParityError(
-                f"at {size[0]} x {size[1]} pixels the exported file differs from the model by {difference:.2e} "
+                f"at {place} the exported file differs from the model by {difference:.2e} "
                 f"(relative to the largest logit), more than {tolerance:.0e}"
             )
         worst = max(worst, difference)

@@ -1,4 +1,4 @@
-"""A trained segmentor as a module of one picture, without what only training uses."""
+"""A trained segmentor as a module of pictures of one size, without what only training uses."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class PictureSegmentor(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            image: [1, 3, H, W], RGB in 0..255, uint8 or float32.
+            image: [N, 3, H, W], RGB in 0..255, uint8 or float32.
 
         Returns:
-            Logits [1, K, H, W], or labels, int64 [1, H, W].
+            Logits [N, K, H, W], or labels, int64 [N, H, W].
         """
         if self.reverse_channels:
             image = torch.flip(image, [1])

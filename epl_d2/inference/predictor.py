@@ -75,8 +75,8 @@ class Predictor:
     def __init__(self, cfg: CfgNode, model: torch.nn.Module):
         """
         Args:
-            cfg: of the model; INPUT.*, TEST.AUG.* and TEST.WINDOW.* are read, class names and colors are those of the
-                first data set of DATASETS.TEST and DATASETS.TRAIN that has as many classes.
+            cfg: of the model; INPUT.*, TEST.AUG.* and TEST.WINDOW.* are read, class names and colors are those of
+                `epl_d2.data.class_names.names_and_colors`.
             model: an `EPLSemanticSegmentor` with its weights.
         """
         self._model = SemanticSegmentorWithTTA(cfg, model).eval()
@@ -91,21 +91,24 @@ class Predictor:
         weights: str | os.PathLike | None = None,
         opts: Sequence[object] = (),
         device: str | None = None,
+        dataset_file: str | os.PathLike | None = None,
     ) -> Predictor:
         """A predictor of a config file.
 
         Args:
-            config_file: one of configs/*/*.yaml, or one that is based on them.
-            weights: checkpoint of the trained model; None takes MODEL.WEIGHTS.
+            config_file: one of configs/*/*.yaml, the config.yaml of a run or of a published model, or one that is based
+                on them.
+            weights: checkpoint of the trained model; None takes MODEL.WEIGHTS, which may lie beside the config file.
             opts: further options, [KEY, VALUE, ...], such as ["TEST.AUG.ENABLED", True].
             device: "cpu", "cuda", "cuda:1"; None takes MODEL.DEVICE, or the CPU where there is no CUDA.
+            dataset_file: YAML file that describes the data set, for names and colors that the config does not have.
 
         Raises:
             FileNotFoundError: the config or the checkpoint is missing.
             ValueError: the checkpoint is one of another model.
             KeyError: an option does not exist.
         """
-        cfg, model = _read_model(config_file, weights, opts, device)
+        cfg, model = _read_model(config_file, weights, opts, device, dataset_file)
         if cfg.MODEL.MASK_ON:
             raise ValueError(
                 f"{config_file}: the model finds instances (MODEL.MASK_ON) and gives no label to each pixel: "
@@ -160,20 +163,25 @@ def load_predictor(
     weights: str | os.PathLike | None = None,
     opts: Sequence[object] = (),
     device: str | None = None,
+    dataset_file: str | os.PathLike | None = None,
 ) -> Predictor | InstancePredictor:
     """The predictor of a config file: of instances where MODEL.MASK_ON is True, else of labels.
 
     Args, Raises:
         as of `Predictor.from_config`.
     """
-    cfg, model = _read_model(config_file, weights, opts, device)
+    cfg, model = _read_model(config_file, weights, opts, device, dataset_file)
     return InstancePredictor(cfg, model) if cfg.MODEL.MASK_ON else Predictor(cfg, model)
 
 
 def _read_model(
-    config_file: str | os.PathLike, weights: str | os.PathLike | None, opts: Sequence[object], device: str | None
+    config_file: str | os.PathLike,
+    weights: str | os.PathLike | None,
+    opts: Sequence[object],
+    device: str | None,
+    dataset_file: str | os.PathLike | None,
 ) -> tuple[CfgNode, torch.nn.Module]:
-    cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])])
+    cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])], dataset_file)
     if weights is not None:
         cfg.MODEL.WEIGHTS = os.fspath(weights)
     cfg.freeze()

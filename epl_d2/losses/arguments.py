@@ -12,6 +12,7 @@ NORMS = ("l1", "l2")
 FORMULATIONS = ("official", "contour")
 IGNORE_MODES = ("nearest", "exclude", "background")
 REDUCTIONS = ("mean", "none")
+BACKENDS = ("auto", "plain", "numba", "triton")
 
 
 def _is_int(value: object) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import defaults
 from .arguments import (
+    BACKENDS,
     IGNORE_MODES,
     check_choice,
     check_flag,
@@ -18,6 +19,7 @@ from .arguments import (
     check_weight,
 )
 from .eager import not_compiled
+from .kernels.memory import memory_advice
 from .line import LineTerm
 from .modes import MODES, as_rows, check_no_probabilities
 from .point import PointTerm
@@ -41,9 +43,12 @@ class EPLLoss(nn.Module):
             ``align_corners=False``; else they are an error. A stride above 1 takes logits of any size.
         start_iter: first iteration at which EPL counts.
         ramp_iters: iterations over which the weights then grow linearly to their full values.
+        backend: how they are computed, with the same result. "auto": by compiled kernels where there are any, Numba's
+            on a CPU and Triton's on CUDA, and in plain PyTorch where these do not work, after a warning that says why.
+            "plain", "numba", "triton": so and not otherwise.
 
     Raises:
-        ValueError: for a setting out of range.
+        ValueError: for a setting out of range; when it is called, for a backend that cannot be used.
 
     Example:
         >>> epl = EPLLoss(point_weight=0.1, line_weight=0.5)
@@ -73,6 +78,7 @@ class EPLLoss(nn.Module):
         resize_logits: bool = False,
         start_iter: int = 0,
         ramp_iters: int = 0,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         check_weight("point_weight", point_weight)
@@ -86,6 +92,7 @@ class EPLLoss(nn.Module):
         check_flag("resize_logits", resize_logits)
         check_integer("start_iter", start_iter, minimum=0)
         check_integer("ramp_iters", ramp_iters, minimum=0)
+        check_choice("backend", backend, BACKENDS)
         self.point_weight = point_weight
         self.line_weight = line_weight
         self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)
@@ -98,6 +105,7 @@ class EPLLoss(nn.Module):
         self.start_iter = start_iter
         self.ramp_iters = ramp_iters
         self._seen_logits = False
+        self.backend = backend
 
     @not_compiled
     def forward(self, logits: Tensor, labels: Tensor, iteration: float | None = None) -> dict[str, Tensor]:
@@ -129,14 +137,17 @@ class EPLLoss(nn.Module):
         if not counting:
             return losses
         logits, labels = as_rows(logits, labels, self.mode)
-        if not self._seen_logits and self.mode == "multiclass":  # a GPU is waited for once
+        if not self._seen_logits and self.mode == "multiclass":
             check_no_probabilities(logits)
         self._seen_logits = True
         if self.stride > 1 or self.resize_logits:
             if logits.numel() == 0:
                 return losses
-            logits, labels = self.at_stride(logits, labels) if self.stride > 1 else (upsample(logits, labels), labels)
-        settings = self.ignore_value, self.ignore_mode, self.mode != "multiclass"
+            with memory_advice(logits):
+                logits, labels = (
+                    self.at_stride(logits, labels) if self.stride > 1 else (upsample(logits, labels), labels)
+                )
+        settings = self.ignore_value, self.ignore_mode, self.mode != "multiclass", self.backend
         values = evaluate_terms(logits, labels, [terms[name] for name in counting], *settings)
         losses.update({name: weights[name] * value for name, value in zip(counting, values, strict=True)})
         return losses

@@ -64,7 +64,7 @@ def _check_multiclass(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     check_field("logits", logits)
     check_labels(labels)
-    if logits.device.type == "cpu":  # elsewhere the answer would have to be waited for
+    if logits.device.type == "cpu":  # elsewhere each call would read all logits
         check_no_probabilities(logits)
     return logits, labels
 
@@ -72,23 +72,27 @@ def _check_multiclass(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def check_no_probabilities(logits: Tensor) -> None:
     """Raise ValueError where ``[N, K, H, W]`` went through a softmax already: at least 0, and 1 in sum at each pixel.
 
-    What went through a sigmoid cannot be told from logits.
+    What went through a sigmoid cannot be told from logits. On other devices than a CPU an assertion, as for labels.
     """
+    message = (
+        "logits must be given, got probabilities: they are at least 0 and sum to 1 over the classes at each pixel. "
+        "Leave the softmax out"
+    )
     h, w = logits.shape[-2:]
+    if logits.numel() == 0:
+        return
+    if logits.device.type != "cpu":
+        torch._assert_async(~_sums_to_1(logits), message)
     # A few pixels nearly always give the answer.
-    sample = logits[:1, :, :: max(1, h // 4), :: max(1, w // 4)]
-    if logits.numel() and _sums_to_1(sample) and _sums_to_1(logits):
-        raise ValueError(
-            "logits must be given, got probabilities: they are at least 0 and sum to 1 over the classes at each pixel. "
-            "Leave the softmax out"
-        )
+    elif _sums_to_1(logits[:1, :, :: max(1, h // 4), :: max(1, w // 4)]) and _sums_to_1(logits):
+        raise ValueError(message)
 
 
-def _sums_to_1(field: Tensor) -> bool:
+def _sums_to_1(field: Tensor) -> Tensor:
     field = field.detach()
     tolerance = max(1e-5, 2 * torch.finfo(field.dtype).eps)
     sums = field.sum(dim=1, dtype=torch.promote_types(field.dtype, torch.float32))
-    return bool((field >= 0).all() and ((sums - 1).abs() <= tolerance).all())
+    return (field >= 0).all() & ((sums - 1).abs() <= tolerance).all()
 
 
 def _one_channel(name: str, value: Tensor) -> Tensor:

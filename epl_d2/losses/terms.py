@@ -20,6 +20,7 @@ from .arguments import (
     check_inputs,
     check_kernel_size,
 )
+from .kernels.memory import memory_advice
 from .modes import MODES, as_rows, mask_target
 from .target import make_target
 
@@ -55,6 +56,7 @@ def evaluate_terms(
     ignore_value: int,
     ignore_mode: str,
     sigmoid: bool = False,
+    backend: str = "auto",
 ) -> list[Tensor]:
     """The value of each term, a scalar that is differentiable once by the logits.
 
@@ -64,17 +66,20 @@ def evaluate_terms(
         terms: the losses with their settings.
         ignore_value, ignore_mode: see `point_loss`.
         sigmoid: whether logits ``[R, 1, H, W]`` and targets ``[R, H, W]`` are given (`modes.as_rows`).
+        backend: see `EPLLoss`.
 
     Raises:
-        ValueError: labels or ``ignore_value`` do not fit the logits.
+        ValueError: labels or ``ignore_value`` do not fit the logits, or the backend cannot be used.
+        torch.OutOfMemoryError: saying what would help.
     """
     check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
     reach = max(term.radius for term in terms)
-    if sigmoid:
-        target = mask_target(logits, labels, ignore_value, ignore_mode, reach)
-    else:
-        target = make_target(check_inputs(logits, labels, ignore_value), ignore_value, ignore_mode, reach)
-    return kernels.evaluate(logits, target, terms)
+    with memory_advice(logits):
+        if sigmoid:
+            target = mask_target(logits, labels, ignore_value, ignore_mode, reach)
+        else:
+            target = make_target(check_inputs(logits, labels, ignore_value), ignore_value, ignore_mode, reach)
+        return kernels.evaluate(logits, target, terms, backend)
 
 
 def evaluate_term(

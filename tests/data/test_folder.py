@@ -7,7 +7,7 @@ import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from epl_d2 import get_cfg
+from epl_d2 import get_cfg, register
 from epl_d2.data.datasets import register_from_config, register_from_yaml, register_sem_seg_folder
 from epl_d2.data.label_io import read_record_label
 
@@ -16,6 +16,7 @@ PHOTO = np.zeros((4, 6, 3), np.uint8)
 
 @pytest.fixture(autouse=True)
 def _clean_catalogs():
+    register()
     before = set(DatasetCatalog.list())
     yield
     for name in set(DatasetCatalog.list()) - before:
@@ -31,6 +32,7 @@ def folders(tmp_path, save) -> tuple[str, str]:
     return str(tmp_path / "photos"), str(tmp_path / "masks")
 
 
+TOGETHER = {"images": "photos", "labels": "masks"}
 ENDINGS = {"image_ending": "_image", "label_ending": "_mask"}
 
 
@@ -130,7 +132,8 @@ def described(tmp_path, folders):
 
     def write(**changes) -> str:
         path = tmp_path / "streets.yaml"
-        path.write_text(yaml.safe_dump({k: v for k, v in {**content, **changes}.items() if v is not None}))
+        said = {key: value for key, value in {**content, **changes}.items() if value is not None}
+        path.write_text(yaml.safe_dump(said, sort_keys=False))
         return str(path)
 
     return write
@@ -146,6 +149,57 @@ def test_yaml_alone_registers_a_data_set(described):
     np.testing.assert_array_equal(read_record_label(records[0])[0], [255, 0, 1, 0, 255, 255])
 
 
+def ids(name: str) -> list[str]:
+    return [record["image_id"] for record in DatasetCatalog.get(name)]
+
+
+@pytest.fixture
+def ten_pairs(tmp_path, save):
+    for number in range(10):
+        save(tmp_path / "photos" / f"p {number}_image.png", PHOTO)
+        save(tmp_path / "masks" / f"p {number}_mask.png", np.zeros((4, 6), np.uint8))
+    return [f"p {number}" for number in range(10)]
+
+
+def test_shares_of_one_folder_follow_the_seed(described, ten_pairs):
+    shares = {"splits": {"train": 0.7, "val": 0.2, "test": 0.1}, **TOGETHER}
+    drawn = []
+    for seed in (None, 1, 1, 2):
+        register_from_yaml(described(**shares, seed=seed))
+        drawn.append([ids(f"streets_{split}") for split in shares["splits"]])
+        everything = sorted(name for part in drawn[-1] for name in part)
+        assert everything == sorted([*ten_pairs, "day/1", "night/2"])
+        assert [len(part) for part in drawn[-1]] == [8, 3, 1]  # of 12
+        assert all(part == sorted(part) for part in drawn[-1])
+    assert drawn[1] == drawn[2] and drawn[0] != drawn[1] != drawn[3]
+
+
+def test_a_share_without_an_image_is_an_error(described):
+    register_from_yaml(described(**TOGETHER, splits={"train": 0.9, "val": 0.1}))
+    with pytest.raises(ValueError, match=r"streets_val: none of the 2 images of .*photos falls into a share of 0\.1"):
+        DatasetCatalog.get("streets_val")
+
+
+def test_lists_divide_one_folder(described, ten_pairs, tmp_path, save):
+    (tmp_path / "train.txt").write_text("p 3\n\np 1_image.png\nday/1_image\n")
+    (tmp_path / "val.txt").write_text("p 4\n")
+    save(tmp_path / "photos" / "unlabeled_image.png", PHOTO)
+    register_from_yaml(described(**TOGETHER, splits={"train": "train.txt", "val": "val.txt"}))
+    assert ids("streets_train") == ["day/1", "p 1", "p 3"] and ids("streets_val") == ["p 4"]
+    register_from_yaml(described(splits={"train": {**TOGETHER, "list": "val.txt"}}))
+    assert ids("streets_train") == ["p 4"]
+    for text, message in (
+        ("p 4\np 4_image.png", r"val.txt names images twice: p 4"),
+        ("p 99", r"streets_val: 1 of 1 images of .*val.txt are not in .*photos: p 99"),
+        ("unlabeled", r"streets_val: 1 of 1 label files are not in .*masks: unlabeled"),
+        ("", r"val.txt names no image"),
+    ):
+        (tmp_path / "val.txt").write_text(text)
+        register_from_yaml(described(**TOGETHER, splits={"val": "val.txt"}))
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            DatasetCatalog.get("streets_val")
+
+
 def test_yaml_does_not_take_the_name_of_another_data_set(described):
     with pytest.raises(ValueError, match=r"camvid_sem_seg_train.*already registered"):
         register_from_yaml(described(name="camvid_sem_seg"))
@@ -157,6 +211,15 @@ def test_yaml_does_not_take_the_name_of_another_data_set(described):
         ({"colors": [1]}, r"unknown keys \['colors'\]"),
         ({"classes": None}, r"missing keys \['classes'\]"),
         ({"splits": ["train"]}, "splits is"),
+        ({"splits": {}}, "splits is"),
+        ({"splits": {"train": 0.8}}, "splits is"),
+        ({"images": "photos"}, "images is 'photos', but images and labels go together"),
+        ({"seed": 1}, "seed is 1, but no split is a share"),
+        ({**TOGETHER, "splits": {"train": 0.8, "val": 0.3}}, "sum is at most 1"),
+        ({**TOGETHER, "splits": {"train": 0.8, "val": 0}}, "shares are above 0"),
+        ({**TOGETHER, "splits": {"train": 0.8, "val": "val.txt"}}, "splits is"),
+        ({**TOGETHER, "splits": {"train": {"images": "photos", "labels": "masks"}}}, "splits is"),
+        ({**TOGETHER, "splits": {"train": 1}, "seed": "x"}, "seed is 'x', expected a whole number"),
         ({"splits": {"train": {"images": "photos"}}}, "splits is"),
         ({"splits": {"train": {"images": 1, "labels": 2}}}, "splits is"),
         ({"name": 3}, "name is 3, expected a name"),
@@ -200,4 +263,4 @@ def test_documented_example_registers(tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     (tmp_path / "streets.yaml").write_text(re.search(r"```yaml\n(# streets\.yaml.*?)```", text, re.S).group(1))
     assert register_from_yaml(str(tmp_path / "streets.yaml")) == ["streets_train", "streets_val"]
-    assert MetadataCatalog.get("streets_val").label_root == str(tmp_path / "masks" / "val")
+    assert MetadataCatalog.get("streets_val").label_root == str(tmp_path / "masks")

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.engine import hooks
 from detectron2.utils import comm
 
 from epl_d2 import get_cfg
 from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shapes import write_shapes
-from epl_d2.engine import Trainer, prepare_config, setup
+from epl_d2.engine import Trainer, complete_config, prepare_config, read_config, setup
 from epl_d2.engine.setup import with_working_norms
 
 
@@ -77,7 +78,68 @@ def test_best_checkpoint_follows_the_configured_metric(shapes_config, metric):
     trainer = Trainer(shapes_config)
     best = [hook for hook in trainer._hooks if isinstance(hook, hooks.BestCheckpointer)]
     assert len(best) == bool(metric)
-    assert isinstance(trainer._hooks[-3], hooks.PeriodicWriter)  # then those that stop and seed
+    assert isinstance(trainer._hooks[-4], hooks.PeriodicWriter)  # then those that record, stop and seed
     if metric:
         evaluation = next(i for i, hook in enumerate(trainer._hooks) if isinstance(hook, hooks.EvalHook))
         assert trainer._hooks.index(best[0]) > evaluation
+
+
+def config_on(count, monkeypatch, **options):
+    monkeypatch.setattr(DatasetCatalog, "get", lambda name: [{}] * count)
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("camvid_sem_seg_train", "camvid_sem_seg_val")
+    cfg.merge_from_list([part for pair in options.items() for part in pair])
+    return cfg
+
+
+def test_epochs_become_iterations(monkeypatch):
+    options = {"SOLVER.EPOCHS": 10, "SOLVER.MAX_ITER": 0, "SOLVER.IMS_PER_BATCH": 4}
+    cfg = config_on(7, monkeypatch, **options)
+    complete_config(cfg, training=True)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.EPOCHS) == (35, 0)  # 10 times 14 images by 4
+    complete_config(cfg, training=True)  # as of the saved config
+    assert cfg.SOLVER.MAX_ITER == 35
+    cfg = config_on(3, monkeypatch, **{**options, "SOLVER.EPOCHS": 1})
+    complete_config(cfg, training=True)
+    assert cfg.SOLVER.MAX_ITER == 2  # 1.5, and no image is left out
+    cfg = config_on(7, monkeypatch, **{**options, "SOLVER.MAX_ITER": 100})
+    with pytest.raises(ValueError, match=r"SOLVER\.EPOCHS is 10 and SOLVER.MAX_ITER is 100"):
+        complete_config(cfg, training=True)
+    cfg = config_on(7, monkeypatch, **{**options, "SOLVER.EPOCHS": -1})
+    with pytest.raises(ValueError, match=r"SOLVER\.EPOCHS is -1, expected a positive number"):
+        complete_config(cfg, training=True)
+    cfg = config_on(7, monkeypatch, **options)
+    cfg.DATASETS.TRAIN = ("nowhere_train",)
+    with pytest.raises(ValueError, match="there is no data set 'nowhere_train'"):
+        complete_config(cfg, training=True)
+
+
+def test_an_evaluation_keeps_the_names_of_the_training():
+    cfg = get_cfg()
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 11
+    cfg.DATASETS.TEST = ("camvid_sem_seg_val",)
+    cfg.DATASETS.CLASSES = [f"class {number}" for number in range(11)]
+    complete_config(cfg, training=False)
+    assert cfg.DATASETS.CLASSES[3] == "class 3"
+    cfg.DATASETS.CLASSES = []
+    complete_config(cfg, training=False)
+    assert cfg.DATASETS.CLASSES[3] == "road"
+
+
+def test_weights_may_lie_beside_the_config(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model" / "config.yaml").write_text("MODEL: {WEIGHTS: mine.pth}\nVERSION: 2\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def weights(*opts):
+        return read_config("../model/config.yaml", [*opts, "MODEL.DEVICE", "cpu"]).MODEL.WEIGHTS
+
+    assert weights() == "mine.pth"  # nowhere
+    (tmp_path / "model" / "mine.pth").touch()
+    assert weights() == "../model/mine.pth"
+    assert weights("MODEL.WEIGHTS", "other.pth") == "other.pth"
+    (tmp_path / "elsewhere" / "mine.pth").touch()
+    assert weights() == "mine.pth"
+    with pytest.raises(FileNotFoundError, match=r"--config-file none\.yaml: there is no such file"):
+        read_config("none.yaml")

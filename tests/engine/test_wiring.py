@@ -18,8 +18,9 @@ from torch import nn
 
 from epl_d2 import get_cfg
 from epl_d2.data.build import build_sem_seg_train_loader
+from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
-from epl_d2.engine import Trainer, evaluators
+from epl_d2.engine import Trainer, complete_config, evaluators
 from epl_d2.engine.writers import WandbWriter
 from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
 from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses, build_mask_epl_loss
@@ -142,6 +143,11 @@ def mapper(cfg):
     return SemSegDatasetMapper(cfg, True)
 
 
+def iterations(cfg):
+    complete_config(cfg, training=True)
+    return cfg.SOLVER.MAX_ITER
+
+
 WITH_ALL_STEPS = ["INPUT.AUGMENTATIONS", ["scale", "rotate", "blur", "flip", "crop", "color_jitter"]]
 WEIGHTED = "CLASS_WEIGHTED_CROSS_ENTROPY"
 EVERY_EXTRA_LOSS = [
@@ -177,7 +183,9 @@ BUILDERS = {
     "INPUT": (mapper, [*WITH_ALL_STEPS, "INPUT.CROP.ENABLED", True]),
     "INPUT.BLUR.SIGMA": (mapper, [*WITH_ALL_STEPS, "INPUT.BLUR.KERNEL_SIZE", 3]),
     "DATALOADER": (dataset, ["DATASETS.TRAIN", (DATASET,), "SEED", 1]),
+    "DATASETS": (names_and_colors, ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 2]),
     "SOLVER": (optimizer, []),
+    "SOLVER.EPOCHS": (iterations, ["DATASETS.TRAIN", (DATASET,), "SOLVER.MAX_ITER", 0]),
     "TEST.BOUNDARY": (evaluator, []),
     "TEST.BOUNDARY.DILATION_RATIO": (mask_evaluator, []),
     "TEST.PRIOR_SHIFT": (evaluator, []),
@@ -197,6 +205,7 @@ OTHER = {
     "MODEL.EPL.CONVOLUTION": "standard",
     "MODEL.EPL.IGNORE_MODE": "exclude",
     "MODEL.EPL.STRIDE": 2,
+    "MODEL.EPL.BACKEND": "plain",
     "MODEL.EPL.START_ITER": 30,
     "MODEL.EPL.RAMP_ITERS": 40,
     "MODEL.EPL.START_FRACTION": 0.5,
@@ -287,7 +296,10 @@ OTHER = {
     "INPUT.CROP.PAD": "right_bottom",
     "INPUT.MAPS": ["edges"],
     "DATALOADER.MAX_UNREADABLE": 3,
+    "DATASETS.CLASSES": ["a", "b"],
+    "DATASETS.PALETTE": [[1, 2, 3], [4, 5, 6]],
     "SOLVER.HEAD_LR_FACTOR": 10.0,
+    "SOLVER.EPOCHS": 30,
     "TEST.BOUNDARY.WIDTHS": [1, 3, 5, 9, 15],
     "TEST.BOUNDARY.REPORT_WIDTHS": [3, 9],
     "TEST.BOUNDARY.IGNORE_MODE": "nearest",

@@ -93,6 +93,24 @@ def test_the_trainer_writes_to_it_before_tensorboard_and_only_if_asked(tmp_path,
         assert kinds.index(WandbWriter) < kinds.index(TensorboardXWriter)
 
 
+def test_a_training_without_tensorboard_keeps_its_other_writers(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("epl_d2.engine.trainer.find_spec", lambda name: None)
+    trainer = Trainer.__new__(Trainer)
+    trainer.cfg, trainer.max_iter = get_cfg(), 2
+    trainer.cfg.OUTPUT_DIR = str(tmp_path)
+    writers = trainer.build_writers()
+    assert "tensorboard is not installed" in caplog.text
+    assert not any(isinstance(writer, TensorboardXWriter) for writer in writers)
+    with EventStorage(0) as storage:
+        storage.put_scalar("loss_sem_seg", 5)
+        storage.put_image("pictures/input", np.zeros((3, 2, 2), dtype=np.uint8))
+        storage.iter = 1
+        for writer in writers:
+            writer.write()
+        assert storage._vis_data == []
+    assert "loss_sem_seg" in (tmp_path / "metrics.json").read_text()
+
+
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ImportError, match=r"WANDB.ENABLED is True.*pip install"):

@@ -208,6 +208,23 @@ def test_cityscapes_test_frames_are_saved_for_submission(tmp_path):
     MetadataCatalog.remove(name)
 
 
+def test_predictions_keep_the_subfolders_of_the_images(tmp_path):
+    name, files = (
+        "boundary_of_two_days",
+        [str(tmp_path / "photos" / day / "1_image.jpg") for day in ("monday", "sunday")],
+    )
+    DatasetCatalog.register(name, lambda: [{"file_name": file} for file in files])
+    MetadataCatalog.get(name).set(stuff_classes=CLASSES, ignore_label=255, image_root=str(tmp_path / "photos"))
+    subject = SemSegBoundaryEvaluator(name, output_dir=str(tmp_path), save_predictions=True)
+    maps = [np.full((2, 3), value, np.uint8) for value in (1, 2)]
+    evaluate(subject, [([{"file_name": f}], [{"sem_seg": one_hot(m)}]) for f, m in zip(files, maps, strict=True)])
+    for day, expected in zip(("monday", "sunday"), maps, strict=True):
+        saved = cv2.imread(str(tmp_path / "predictions" / day / "1_image.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(saved, expected)
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
 def test_two_images_of_one_name_are_not_overwritten(dataset, tmp_path):
     name, batches = dataset
     subject = SemSegBoundaryEvaluator(name, output_dir=str(tmp_path / "out"), save_predictions=True)

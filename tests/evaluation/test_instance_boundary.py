@@ -11,12 +11,13 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools import mask as mask_api
 from scipy import ndimage
 
 from epl_d2.data.mask_check import check_record_masks
 from epl_d2.evaluation import InstanceBoundaryEvaluator
+from epl_d2.evaluation.mask_scores import read_mask_scores
 
 SIZE = (60, 80)
 CLASSES = ["disk", "ring"]
@@ -205,6 +206,38 @@ def test_no_prediction_gives_nan(register):
     )
     assert set(results["boundary"]) >= {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     assert all(np.isnan(value) for value in results["boundary"].values())
+
+
+def test_data_sets_without_a_coco_file_are_converted(tmp_path, expected):
+    """As those of Cityscapes: images have names, categories are the classes themselves."""
+    records = []
+    for number, (truth, _) in enumerate(SCENES):
+        annotations = [
+            {
+                "category_id": target["class"],
+                "segmentation": rle(target["mask"]),
+                "bbox": mask_api.toBbox(rle(target["mask"])).tolist(),
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "iscrowd": int(target["crowd"]),
+            }
+            for target in truth
+        ]
+        frame = f"frame_{number}.png"
+        records.append(
+            {"file_name": frame, "image_id": frame, "height": SIZE[0], "width": SIZE[1], "annotations": annotations}
+        )
+    name = f"frames_{tmp_path.name}"
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(thing_classes=CLASSES, evaluator_type="cityscapes_instance")
+    work = [([{"image_id": f"frame_{number}.png"}], outputs) for number, (_, outputs) in enumerate(batches())]
+    try:
+        results = evaluate(InstanceBoundaryEvaluator(name, output_dir=str(tmp_path)), work)
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    for key in ("AP", "AP50", "AP-disk", "AP-ring"):
+        assert results["boundary"][key] == pytest.approx(expected["boundary"][key], abs=1e-9), key
+    assert read_mask_scores(tmp_path / "mask_scores.json")["boundary/AP"] == results["boundary"]["AP"]
 
 
 def test_the_predictions_of_all_processes_count(register, monkeypatch):

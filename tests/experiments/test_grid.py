@@ -250,6 +250,7 @@ def test_missing_files_and_keys(tmp_path):
         ),
         ("shapes_sem_seg_val", "shapes_val", 5, "there is no data set 'shapes_val'"),
         ("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, ['x']]", 10, "there is no data set 'x'"),
+        ("opts: [SOLVER.MAX_ITER, 4]", "opts: [SOLVER.EPOCHS, 4]", 10, "SOLVER.EPOCHS is 4, but a grid counts"),
         ("widths: [1, 3]", "widths: [1, 30]", 6, "[30] are not in TEST.BOUNDARY.WIDTHS"),
     ],
 )

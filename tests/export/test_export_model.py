@@ -1,6 +1,6 @@
 """Exported files against the model, and that they hold nothing of EPL."""
 
-import subprocess
+import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from epl_d2 import get_cfg
+from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.engine import Trainer
-from epl_d2.export import ExportError, ParityError, PictureSegmentor, check_parity, export_model
+from epl_d2.export import ExportError, ParityError, PictureSegmentor, check_parity, export_model, read_metadata
 from epl_d2.export.formats import load
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,9 @@ def build(name: str, *options: object) -> nn.Module:
 def test_files_compute_what_the_model_computes_at_sizes_they_were_not_recorded_at(tmp_path, name, format):
     model = build(name, "MODEL.EPL.ENABLED", True)
     file = tmp_path / "folder" / "model"
-    assert export_model(model, file, format=format, sizes=SIZES) <= 1e-4
+    said = {"classes": ["sky", "naïve"], "short_side": 240}
+    assert export_model(model, file, format=format, sizes=SIZES, metadata=said) <= 1e-4
+    assert read_metadata(file, format) == said
     image = torch.randint(0, 256, (1, 3, 50, 131), dtype=torch.uint8)
     with torch.no_grad():
         expected = model([{"image": image[0]}])[0]["sem_seg"]
@@ -95,13 +98,21 @@ def test_labels_and_float_input(tmp_path):
     model = build("deeplab_v3_plus")
     file = tmp_path / "model.onnx"
     options = {"format": "onnx", "sizes": SIZES, "output": "labels", "dtype": torch.float32}
-    export_model(model, file, **options)
-    image = torch.randint(0, 256, (1, 3, 33, 70))
-    labels = load(file, "onnx")(image.float())
-    with torch.no_grad():
-        logits = model([{"image": image[0]}])[0]["sem_seg"]
-    assert labels.shape == (1, 33, 70) and len(labels.unique()) > 1
-    assert (labels[0] == logits.argmax(0)).float().mean() > 0.999
+    export_model(model, file, **options, batch=True)
+    images = torch.randint(0, 256, (5, 3, 33, 70))
+    run = load(file, "onnx")
+    labels = run(images.float())
+    assert labels.shape == (5, 33, 70) and len(labels.unique()) > 1
+    for image, found in zip(images, labels, strict=True):
+        with torch.no_grad():
+            logits = model([{"image": image}])[0]["sem_seg"]
+        assert (found == logits.argmax(0)).float().mean() > 0.999
+        assert torch.equal(run(image[None].float())[0], found)
+
+
+def test_a_traced_file_takes_several_pictures_at_once(tmp_path):
+    export_model(build("ccnet"), tmp_path / "model.ts", format="torchscript", sizes=SIZES[:1], batch=True)
+    assert load(tmp_path / "model.ts", "torchscript")(torch.zeros(2, 3, 40, 50, dtype=torch.uint8)).shape[0] == 2
 
 
 def test_models_for_bgr_get_their_channels_reversed():
@@ -218,15 +229,29 @@ def test_bad_arguments_are_named(tmp_path, argument, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_tool(tmp_path):
+def test_tool(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("export_tool", ROOT / "tools" / "export_model.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
     config = ROOT / "configs" / "shapes" / "deeplab_v3_plus_mobilenet_v2_epl.yaml"
-    command = [sys.executable, ROOT / "tools" / "export_model.py", "--config-file", config, "--format", "torchscript"]
-    command += ["--output", tmp_path / "model.ts", "--sizes", "64", "96", "70", "50"]
-    finished = subprocess.run([*command, "--random-weights"], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert "pictures of any size" in finished.stdout
+    command = ["export_model.py", "--config-file", config, "--format", "torchscript", "--output", tmp_path / "model.ts"]
+    small = ["MODEL.SEM_SEG_HEAD.CONVS_DIM", "8", "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", "8"]
+
+    def run(*arguments):
+        given = [*command, "--sizes", "64", "96", "70", "50", *arguments, *small]
+        monkeypatch.setattr(sys, "argv", [str(part) for part in given])
+        return tool.main(), capsys.readouterr()
+
+    code, said = run("--random-weights")
+    assert code == 0 and "logits of pictures of any size" in said.out and "not in the file" not in said.out
+    metadata = read_metadata(tmp_path / "model.ts", "torchscript")
+    assert tuple(metadata["classes"]) == DATASETS["shapes"].classes and metadata["short_side"] == 0
+    options = ["--random-weights", "INPUT.MIN_SIZE_TEST", "240", "TEST.WINDOW.ENABLED", "True"]
+    code, said = run("--batch", *options)
+    assert code == 0 and "any number of pictures of any size" in said.out
+    assert "not in the file: the config resizes pictures to a short side of 240 pixels" in said.out
+    assert "not in the file: the config slides a window over the picture (TEST.WINDOW.ENABLED)" in said.out
     (tmp_path / "model.ts").unlink()
-    finished = subprocess.run([*command, "MODEL.WEIGHTS", "nowhere.pth"], capture_output=True, text=True, check=False)
-    assert finished.returncode == 1 and "error: " in finished.stderr and "nowhere.pth" in finished.stderr
+    code, said = run("MODEL.WEIGHTS", "nowhere.pth")
+    assert code == 1 and "error: " in said.err and "nowhere.pth" in said.err
     assert not list(tmp_path.iterdir())

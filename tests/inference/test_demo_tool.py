@@ -175,3 +175,23 @@ def test_a_checkpoint_of_another_model_is_an_error(run, pictures, tmp_path, caps
 def test_missing_arguments(run, arguments):
     with pytest.raises(SystemExit, match="2"):
         run(*arguments)
+
+
+def test_a_model_of_the_zoo(demo, monkeypatch, pictures, config_file, weights, options, predictor, tmp_path):
+    asked = []
+    monkeypatch.setattr(demo, "get_config_file", lambda name: asked.append(name) or str(config_file))
+    monkeypatch.setattr(demo, "get_checkpoint_url", lambda name: asked.append(name) or str(weights))
+    parts = ["demo.py", "--zoo", "CamVid/x.yaml", "--device", "cpu", "--input", pictures / "0.png", "--ids"]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in (*parts, "--output", tmp_path, "--opts", *options)])
+    assert demo.main() == 0
+    assert asked == ["CamVid/x.yaml"] * 2
+    ids = cv2.imread(str(tmp_path / "ids" / "0.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(ids, predictor(pictures / "0.png").labels)
+
+
+@pytest.mark.parametrize("arguments", [["--config-file", "x.yaml"], ["--weights", "x.pth"]])
+def test_a_model_of_the_zoo_has_a_config_and_weights_of_its_own(demo, monkeypatch, arguments):
+    command = ["demo.py", "--zoo", "CamVid/x.yaml", "--input", "x.png", "--output", "x", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match="2"):
+        demo.main()

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 import epl_d2
 from epl_d2.data.datasets.metadata import DATASETS
+from epl_d2.data.datasets.palette import distinct_palette
 from epl_d2.data.shapes import render_scene
 from epl_d2.engine import Trainer
 
@@ -42,6 +44,22 @@ def test_result_is_that_of_the_model(predictor, config_file, weights, options, s
     np.testing.assert_array_equal(result.image, scene)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.labels = None
+
+
+def test_a_config_without_names_takes_those_of_a_file(config_file, weights, options, scene, tmp_path):
+    names = ["a", "b", "c", "d", "e", "f"]
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: mine\nclasses: {names}\nsplits: {{val: {{images: photos, labels: masks}}}}\n")
+    options = [*options, "DATASETS.TRAIN", (), "DATASETS.TEST", ("gone_val",)]
+    options += ["DATASETS.SEM_SEG_FILES", ["/another/machine/mine.yaml"]]
+    known = epl_d2.Predictor.from_config(config_file, weights, options, "cpu", dataset_file=path)
+    assert known.classes == tuple(names) and known.palette == distinct_palette(6)
+    unknown = epl_d2.Predictor.from_config(config_file, weights, options, "cpu")
+    assert unknown.classes == tuple("012345")
+    np.testing.assert_array_equal(known(scene).labels, unknown(scene).labels)
+    for name in ("mine_val", "gone_val"):
+        MetadataCatalog.remove(name)
+    DatasetCatalog.remove("mine_val")
 
 
 def test_files_pillow_pictures_and_arrays_give_the_same_labels(predictor, scene, tmp_path):

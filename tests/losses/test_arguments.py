@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from epl_d2.losses import EPLLoss, line_loss, point_loss, potential_field
+from epl_d2.losses import EPLLoss, epl, line_loss, point_loss, potential_field
 
 LOGITS = torch.zeros(2, 3, 6, 7)
 LABELS = torch.zeros(2, 6, 7, dtype=torch.long)
@@ -179,3 +179,14 @@ def test_probabilities_are_no_logits(dtype: torch.dtype) -> None:
         assert point_loss(given, labels) > 0
     sigmoids = p[:, 0]
     assert point_loss(sigmoids, labels == 0, mode="binary") > 0
+
+
+def test_probabilities_on_a_device_are_an_assertion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made in the first call of a module, and not waited for: nothing can be read from these tensors."""
+    asserted = []
+    monkeypatch.setattr(torch, "_assert_async", lambda condition, message: asserted.append((condition.shape, message)))
+    monkeypatch.setattr(epl, "evaluate_terms", lambda logits, labels, terms, *_: [logits.sum()] * len(terms))
+    module = EPLLoss()
+    for _ in range(2):
+        module(LOGITS.to("meta"), LABELS.to("meta"))
+    assert [(shape, "got probabilities" in message) for shape, message in asserted] == [((), True)]

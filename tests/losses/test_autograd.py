@@ -131,6 +131,7 @@ def test_distributed_data_parallel(scene: Callable, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.is_available() is False")
+@pytest.mark.filterwarnings("error:EPL's Triton kernels are not used:RuntimeWarning")
 @pytest.mark.parametrize("formulation", ["official", "contour"])
 def test_cuda_equals_cpu_and_never_waits(scene: Callable, formulation: str) -> None:
     logits, labels = scene(ignored=True)

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from epl_d2.losses import EPLLoss, kernels, line_loss, point_loss, reference
-from epl_d2.losses.kernels import choose, plain
+from epl_d2.losses.kernels import choose, guarded, plain
 from epl_d2.losses.line import LineTerm
 from epl_d2.losses.point import PointTerm
 from epl_d2.losses.target import make_target
 
+# On a GPU the plain path would take over from kernels that fail, and pass every test.
+pytestmark = pytest.mark.filterwarnings("error:EPL's Triton kernels are not used:RuntimeWarning")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 POINT = [
     {"norm": "l1"},
@@ -29,6 +31,12 @@ LINE = [
     {"formulation": "official", "ignore_mode": "background"},
     {"formulation": "contour", "splitter": "B", "mu": 20},
     {"formulation": "contour", "kernel_size": 21, "mu": 4},
+]
+TERMS = [
+    PointTerm(7, "A", "anisotropic", "l2"),
+    PointTerm(21, "C", "anisotropic", "l1"),
+    LineTerm(7, "A", "anisotropic", 2, "contour"),
+    LineTerm(11, "B", "anisotropic", 10, "official"),
 ]
 CASES = [(point_loss, choice) for choice in POINT] + [(line_loss, choice) for choice in LINE]
 
@@ -217,3 +225,28 @@ def test_equals_the_plain_formulas_on_the_gpu(scene: Callable, name: str) -> Non
     mine.backward()
     torch.testing.assert_close(mine.detach(), value, rtol=1e-5, atol=1e-7)
     assert (logits.grad - gradient).norm() <= 1e-5 * gradient.norm()
+
+
+@needs_cuda
+@pytest.mark.parametrize("term", TERMS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_the_kernels_pass_their_own_check(term: Any, dtype: torch.dtype, sigmoid: bool) -> None:
+    for shape in ((1, 1, 512, 1024), (1, 1, 513, 769)):
+        assert guarded._difference(torch.zeros(shape, device="cuda", dtype=dtype), term, sigmoid) is None
+
+
+@needs_cuda
+def test_out_of_memory_on_a_gpu(scene: Callable) -> None:
+    logits, labels = (x.cuda() for x in scene((1, 19, 512, 512)))
+    line_loss(logits, labels)  # checked and compiled
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(logits.device).total_memory
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
+    try:
+        with pytest.raises(
+            torch.cuda.OutOfMemoryError, match=r"EPL ran out of memory: it asked for .* MODEL.EPL.STRIDE"
+        ):
+            line_loss(logits, labels)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from epl_d2.losses import reference
+from epl_d2.losses.kernels import guarded
 from epl_d2.losses.kernels import triton as triton_path
 from epl_d2.losses.kernels.autograd import differentiable
 from epl_d2.losses.kernels.triton import select as triton_select
@@ -209,3 +210,15 @@ def test_double_backward_is_refused(scene: Callable) -> None:
     (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
     with pytest.raises(RuntimeError, match="can be differentiated only once"):
         gradient.sum().backward()
+
+
+def test_the_check_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands before their first use passes them, and finds what is wrong with them."""
+    monkeypatch.setattr(triton_windows, "TILE", (64, 256))
+    monkeypatch.setattr(triton_windows, "CHUNK", 16384)
+    like = torch.zeros(1, 1, 32, 32)
+    for term in (point_term(3, "A", "l2"), line_term(3, "A", 2, "contour")):
+        assert guarded.obstacle(like, term, False, warn=False) is None
+    monkeypatch.setattr(guarded, "_obstacles", {})
+    monkeypatch.setitem(triton_windows.AXES, "A", (2, 2))  # the diagonals
+    assert "something else" in guarded.obstacle(like, point_term(3, "A", "l2"), False, warn=False)

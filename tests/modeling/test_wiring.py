@@ -20,6 +20,7 @@ EPL = {
     "CONVOLUTION": "standard",
     "IGNORE_MODE": "exclude",
     "STRIDE": 2,
+    "BACKEND": "plain",
     "START_ITER": 30,
     "RAMP_ITERS": 40,
     "POINT.WEIGHT": 0.3,
@@ -70,6 +71,7 @@ def test_epl_holds_its_keys_under_their_names():
         "resize_logits": False,
         "start_iter": 30,
         "ramp_iters": 40,
+        "backend": "plain",
     }
 
 
@@ -89,6 +91,16 @@ def test_wrong_shares_of_the_training_are_refused_by_name(share):
     for iterations in ("START_ITER", "RAMP_ITERS"):
         with pytest.raises(ValueError, match=r"MODEL\.EPL: START_ITER .* give one kind"):
             build_epl_loss(configured("MODEL.EPL.", **{share: 0.5, iterations: 10}))
+
+
+def test_the_backend_reaches_the_losses(scene, monkeypatch):
+    chosen = []
+    choose = losses.kernels.choose
+    monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
+    build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene, math.inf)
+    assert chosen == ["plain", "plain"]
+    with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
+        build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
 
 
 POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}

@@ -108,12 +108,12 @@ def test_missing_files_and_folders_are_named(tool, folders: Path, capsys) -> Non
     assert "no folder" in capsys.readouterr().err
 
 
-def test_suffixes_pair_files(tool, folders: Path) -> None:
+def test_endings_pair_files(tool, folders: Path) -> None:
     for i in range(3):
         (folders / "images" / f"scene{i}.png").rename(folders / "images" / f"scene{i}_photo.png")
         for folder in ("baseline", "epl"):
             (folders / folder / f"scene{i}.png").rename(folders / folder / f"scene{i}_photo.png")
-    assert tool("compare_predictions", *arguments(folders), "--image-suffix", "_photo", "--top", 0) == 0
+    assert tool("compare_predictions", *arguments(folders), "--image-ending", "_photo", "--top", 0) == 0
     assert {row["image"] for row in read_ranking(folders)} == {"scene0", "scene1", "scene2"}
 
 

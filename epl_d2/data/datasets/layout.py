@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
 
 def require_folder(folder: str, dataset: str, layout: str) -> str:
@@ -64,8 +65,12 @@ def _refuse_loop(parent: str, subfolder: str) -> None:
             )
 
 
-def read_list(path: str | os.PathLike) -> list[str]:
+def read_list(path: str | os.PathLike, *, whole_lines: bool = False) -> list[str]:
     """The first word of every line of a list of images, with a byte order mark or without.
+
+    Args:
+        path: the list.
+        whole_lines: take all of a line, for names with spaces.
 
     Raises:
         OSError: the file cannot be read.
@@ -75,7 +80,7 @@ def read_list(path: str | os.PathLike) -> list[str]:
         raise FileNotFoundError(f"{path}: there is no such list")
     try:
         with open(path, encoding="utf-8-sig") as lines:
-            names = [line.split()[0] for line in lines if line.strip()]
+            names = [line.strip() if whole_lines else line.split()[0] for line in lines if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the list is no UTF-8 text ({error}); editors offer UTF-8 when they save") from error
     if broken := [name for name in names if "\0" in name]:

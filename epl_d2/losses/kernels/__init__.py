@@ -1,4 +1,4 @@
-"""How the losses of EPL are computed: in plain PyTorch, by Numba on a CPU, by Triton on CUDA.
+"""How the losses of EPL are computed: in plain PyTorch, by Numba on a CPU, by Triton on CUDA (`backend`).
 
 A *path* is a module with three functions:
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import plain
+from . import guarded, plain
 from .autograd import differentiable
 
 if TYPE_CHECKING:
@@ -32,26 +32,43 @@ except ModuleNotFoundError as error:
     cpu = None  # the plain formulas run
 
 
+# Type of the device -> the backend that "auto" takes there; everywhere else it takes the plain path.
+COMPILED = {"cpu": "numba", "cuda": "triton"}
 _HAS_TRITON = find_spec("triton") is not None
 
 
-def choose(logits: Tensor, term: Any) -> ModuleType:
-    """The path for a term of these logits."""
-    if logits.device.type == "cpu" and cpu is not None:
-        return cpu
-    if logits.is_cuda and _HAS_TRITON:
-        from . import triton  # not everywhere is there a Triton to import
+def choose(logits: Tensor, term: Any, backend: str = "auto", sigmoid: bool = False) -> ModuleType:
+    """The path for a term of these logits, which go through a softmax or a sigmoid.
 
-        if triton.supports(logits, term):
-            return triton
-    return plain
+    Raises:
+        ValueError: the backend that was asked for cannot compute it, and why.
+    """
+    name = COMPILED.get(logits.device.type, "plain") if backend == "auto" else backend
+    if name == "plain" or (name == "triton" and logits.numel() == 0):
+        return plain
+    reason = _obstacle(name, logits, term, sigmoid, warn=backend == "auto")
+    if reason is None:
+        return cpu if name == "numba" else guarded if backend == "auto" else guarded.kernels()
+    if backend == "auto":
+        return plain
+    raise ValueError(f"backend {backend!r} (MODEL.EPL.BACKEND) cannot be used: {reason}. 'auto' takes what can")
 
 
-def evaluate(logits: Tensor, target: Target, terms: Sequence[Any]) -> list[Tensor]:
-    """The value of each term, differentiable once by the logits ``[N, K, H, W]``; nothing is checked."""
-    paths = [choose(logits, term) for term in terms]
+def _obstacle(name: str, logits: Tensor, term: Any, sigmoid: bool, warn: bool) -> str | None:
+    """Why compiled kernels cannot compute a term of these logits; None if they can."""
+    if COMPILED.get(logits.device.type) != name:
+        there = " and ".join(device for device, backend in COMPILED.items() if backend == name)
+        return f"it computes on devices of type {there}, and the logits are on {logits.device}"
+    if name == "numba":
+        return "numba is not installed" if cpu is None else None
+    return guarded.obstacle(logits, term, sigmoid, warn) if _HAS_TRITON else "triton is not installed"
+
+
+def evaluate(logits: Tensor, target: Target, terms: Sequence[Any], backend: str = "auto") -> list[Tensor]:
+    """The value of each term, differentiable once by the logits ``[N, K, H, W]``; only the backend is checked."""
     values = []
     with torch.autocast(logits.device.type, enabled=False):
+        paths = [choose(logits, term, backend, target.sigmoid) for term in terms]
         scenes = {path: path.prepare(logits.detach(), target) for path in dict.fromkeys(paths)}
         for i, (path, term) in enumerate(zip(paths, terms, strict=True)):
             values.append(differentiable(path, logits, scenes[path], term, last=path not in paths[i + 1 :]))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from .memory import memory_advice
+
 
 class _Loss(torch.autograd.Function):
     """A scalar whose gradient by the logits the path knows."""
@@ -35,7 +37,8 @@ class _Gradient(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, anchor: Tensor, grad_output: Tensor, path: ModuleType, target: Any, term: Any, saved: Any
     ) -> Tensor:
-        return path.gradient(target, term, saved, grad_output)
+        with memory_advice(saved[0]):
+            return path.gradient(target, term, saved, grad_output)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *_: Tensor) -> None:

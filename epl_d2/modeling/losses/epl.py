@@ -67,6 +67,7 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
             mu=epl.LINE.MU,
             formulation=epl.LINE.FORMULATION,
             **schedule,
+            backend=epl.BACKEND,
             **settings,
         )
     except ValueError as error:

@@ -1,0 +1,117 @@
+"""tools/pack_for_offline.py, with a pip that downloads nothing."""
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("pack_for_offline")
+
+
+@pytest.fixture
+def installed(tool, monkeypatch) -> list[str]:
+    """What pip was asked for; a package is a folder with a file of 1 MB."""
+    asked = []
+
+    def pip(folder: Path, arguments) -> None:
+        asked.append(" ".join(arguments))
+        names = [word.partition("==")[0] for word in arguments if "==" in word]
+        names += ["detectron2", "tools"] if "-r" in arguments else []
+        for name in names:
+            (folder / name / "__pycache__").mkdir(parents=True)
+            (folder / name / "__init__.py").write_bytes(b"#" * 1_000_000)
+        for name in {"detectron2", "pycocotools"} & set(names):
+            (folder / name / ("_C.cpython-310-x86.so" if name == "detectron2" else "_mask.abi3.so")).touch()
+
+    monkeypatch.setattr(tool, "pip", pip)
+    return asked
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """A data set of one noisy photo, its label, and another one's label with a palette."""
+    root = tmp_path / "data" / "streets"
+    for name in ("train", "trainannot"):
+        (root / name).mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "train" / "a.png")
+    Image.fromarray(noise[..., 0] % 11).save(root / "trainannot" / "a.png")
+    palette = Image.fromarray(noise[..., 1] % 11, mode="P")
+    palette.putpalette([0, 0, 0, 128, 0, 0] * 128)
+    palette.save(root / "trainannot" / "b.png")
+    (root / "README.md").write_text("where it comes from")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
+    return root
+
+
+def run(tool, monkeypatch, *arguments) -> int:
+    monkeypatch.setattr("sys.argv", ["pack_for_offline.py", *map(str, arguments)])
+    return tool.main()
+
+
+def test_packages_and_data(tool, installed, data, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "offline"
+    assert run(tool, monkeypatch, output, "--data", "streets", "--quality", 50) == 0
+    assert "offline: " in capsys.readouterr().out
+    # Not a package of ours, not a compiled file of another Python, nothing that was compiled here.
+    assert not list(output.rglob("_C*.so")) + list(output.rglob("__pycache__")) + list(output.glob("tools"))
+    names = {path.name for path in output.iterdir()}
+    needed = {"detectron2", "fvcore", "iopath", "yacs", "omegaconf", "hydra-core", "antlr4-python3-runtime"}
+    assert names >= needed | {"portalocker", "tabulate", "termcolor", "cloudpickle", "pycocotools", "README.txt"}
+    assert "--python-version 3.12" in installed[0] and "manylinux_2_28_x86_64" in installed[0]
+    assert "--require-hashes" in installed[2]
+    copy = output / "datasets" / "streets"
+    assert (copy / "README.md").read_text() == "where it comes from"
+    photo = copy / "train" / "a.jpg"
+    assert photo.stat().st_size < (data / "train" / "a.png").stat().st_size / 2
+    assert Image.open(photo).size == (80, 60)
+    for name in "ab":
+        label = f"trainannot/{name}.png"
+        assert (copy / label).read_bytes() == (data / label).read_bytes()
+
+
+def test_versions_are_those_of_the_requirements(tool, installed, tmp_path):
+    tool.collect_packages(tmp_path, "3.11", "aarch64")
+    text = (ROOT / "requirements" / "base.txt").read_text()
+    for requirement in re.findall(r"[\w.-]+==[\w.]+", " ".join(installed[:2])):
+        assert requirement in text or requirement in tool.ALSO
+    assert "manylinux_2_28_aarch64" in installed[0]
+
+
+def test_too_large_a_folder_is_not_written(tool, installed, data, tmp_path, monkeypatch, capsys):
+    assert run(tool, monkeypatch, tmp_path / "offline", "--limit", 10) == 1
+    assert "--limit is 10" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_what_is_in_the_way(tool, installed, data, tmp_path, monkeypatch, capsys):
+    assert run(tool, monkeypatch, data) == 1
+    assert "exists" in capsys.readouterr().err
+    assert run(tool, monkeypatch, tmp_path / "offline", "--data", "roads") == 1
+    assert "roads is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tool, monkeypatch, tmp_path / "offline", "--python", "3.13")
+    (tmp_path / "so").mkdir()
+    (tmp_path / "so" / "_x.cpython-311-x86_64-linux-gnu.so").touch()
+    tool.check_compiled(tmp_path, "3.11")
+    with pytest.raises(tool.PackingError, match=r"so/_x\.cpython-311.* cannot be loaded by Python 3.12"):
+        tool.check_compiled(tmp_path, "3.12")
+
+
+def test_pip_that_fails_leaves_nothing(tool, tmp_path, monkeypatch, capsys):
+    failed = subprocess.CompletedProcess([], 1)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    assert run(tool, monkeypatch, tmp_path / "offline") == 1
+    assert "pip could not install" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

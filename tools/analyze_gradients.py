@@ -6,7 +6,8 @@
 
 Helps to choose weights: a term whose gradient at contours is a hundredth of cross entropy's changes little there, one
 that is many times cross entropy's takes over. Gradients are those at the logits, upsampled to the labels, on batches
-of the training data.
+of the training data. Of models of instances they are those at the masks of the foreground proposals, in pixels of the
+masks.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import epl_d2.quiet_detectron2  # noqa: F401
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
 
-from epl_d2.analysis.gradients import analyze_gradients
+from epl_d2.analysis.gradients import analyze_gradients, analyze_mask_gradients
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
+from epl_d2.engine import Trainer, check_datasets, read_config
 from epl_d2.experiments.results import markdown_table
 
 
@@ -43,16 +44,16 @@ def main() -> int:
             parser.error(f"--{name} is {value}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
-    require_pixel_labels(cfg, "the gradients are those at the logits of")
     check_datasets(cfg, training=True)
     seed_all_rng(cfg.SEED)
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)
     shown = tqdm(batches, total=args.batches, unit="batch", disable=None)
-    terms, pixels = analyze_gradients(model, shown, args.widths)
+    analyze = analyze_mask_gradients if cfg.MODEL.MASK_ON else analyze_gradients
+    terms, pixels = analyze(model, shown, args.widths)
     bands = [f"{width} px" for width in args.widths]
-    print("gradient at the logits; `size` as a multiple of loss_sem_seg's, `share` in percent of the term's own\n")
+    print(f"gradient at the logits; `size` as a multiple of {terms[0].name}'s, `share` in percent of the term's own\n")
     header = ["term", "value", "size", *(f"size in {band}" for band in bands), *(f"share in {band}" for band in bands)]
     rows = []
     for term in terms:

@@ -28,6 +28,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from epl_d2.commands import command
 from epl_d2.files import write_whole
 
 TOOLS = Path(__file__).resolve().parent
@@ -43,6 +44,7 @@ PARTS = {
 SCALES = ("full", "small", "tiny")
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from benchmark_inference import PROTOCOLS, measure, with_options
 from benchmark_losses import extra_memory, make_scene, seconds
 
+from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.shapes import write_shapes
 from epl_d2.engine import Trainer, read_config
@@ -77,6 +78,7 @@ SIZES = {"full": FULL, "small": SMALL, "tiny": TINY}
 Write = Callable[..., None]
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["environment", *MEASURE])

@@ -27,6 +27,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from epl_d2.commands import command
+
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 # Plain Python, which serves every version. The versions are those of requirements/base.txt, and for what only others
@@ -47,6 +49,7 @@ class PackingError(Exception):
     """Nothing was written, and why."""
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder to write; it must not exist")
@@ -62,11 +65,7 @@ def main() -> int:
         parser.error(f"--python is {args.python!r}; it may be 3.10, 3.11 or 3.12")
     if not 1 <= args.quality <= 95:
         parser.error(f"--quality is {args.quality}; it may be 1 to 95")
-    try:
-        pack(args.output, args.python, args.machine, args.data, args.quality, args.limit)
-    except PackingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    pack(args.output, args.python, args.machine, args.data, args.quality, args.limit)
     return 0
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from epl_d2.contours import contour_sides, distance_to
 
-__all__ = ["TermGradient", "analyze_gradients"]
+__all__ = ["TermGradient", "analyze_gradients", "analyze_mask_gradients"]
 
 CRITERION = "loss_sem_seg"
+MASK_CRITERION = "loss_mask"
+_NOTHING_IGNORED = 255  # masks have no ignored pixels
 # They run as in inference, so that nothing is random and no statistics change.
 _NORMS_AND_DROPOUT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
@@ -60,20 +64,51 @@ def analyze_gradients(
         ValueError: there is no batch, or no gradient in any.
     """
     ignore_value = model.sem_seg_head.ignore_value
+    return _analyze(partial(_term_gradients, model), batches, widths, ignore_value, CRITERION)
+
+
+def analyze_mask_gradients(
+    model: nn.Module, batches: Iterable[list[dict[str, Any]]], widths: Sequence[int]
+) -> tuple[list[TermGradient], tuple[float, ...]]:
+    """As `analyze_gradients`, with respect to the logits of the masks of the foreground proposals.
+
+    Args:
+        model: a `GeneralizedRCNN` or `PanopticFPN` whose mask head has `layers`, as Detectron2's and ours have.
+        batches: training records with instances.
+        widths: in pixels of the masks.
+
+    Returns:
+        The terms, the criterion ("loss_mask") first, and the share of the masks' pixels within each of the widths.
+
+    Raises:
+        ValueError: there is no batch, or no foreground proposal in any.
+    """
+    return _analyze(partial(_mask_gradients, model), batches, widths, _NOTHING_IGNORED, MASK_CRITERION)
+
+
+def _analyze(
+    gradients_of: Callable[[list[dict[str, Any]]], tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]],
+    batches: Iterable[list[dict[str, Any]]],
+    widths: Sequence[int],
+    ignore_value: int,
+    criterion_name: str,
+) -> tuple[list[TermGradient], tuple[float, ...]]:
     sums: dict[str, _Sums] = {}
     pixels = np.zeros(len(widths) + 1)
     count = 0
     for batch in batches:
-        gradients, values, labels = _term_gradients(model, batch)
+        gradients, values, labels = gradients_of(batch)
+        if not len(labels):  # no mask in the whole batch
+            continue
         near = _within(labels, widths, ignore_value)
         valid = labels != ignore_value
         pixels += [*((band & valid).sum() for band in near), valid.sum()]
         for name, gradient in gradients.items():
-            sums.setdefault(name, _Sums(len(widths))).add(values[name], gradient, gradients[CRITERION], near)
+            sums.setdefault(name, _Sums(len(widths))).add(values[name], gradient, gradients[criterion_name], near)
         count += 1
-    if not count or not sums[CRITERION].total:
-        raise ValueError(f"no gradient to look at in {count} batches: are all pixels ignored?")
-    criterion = sums[CRITERION]
+    if not count or not sums[criterion_name].total:
+        raise ValueError(f"no gradient to look at in {count} batches: are all pixels ignored, or is there no mask?")
+    criterion = sums[criterion_name]
     terms = [entry.summary(name, criterion, count) for name, entry in sums.items()]
     return terms, tuple((pixels[:-1] / pixels[-1]).tolist())
 
@@ -121,6 +156,27 @@ def _term_gradients(
             for name, loss in terms.items()
         }
     return gradients, {name: float(loss.detach()) for name, loss in terms.items()}, labels.cpu().numpy()
+
+
+def _mask_gradients(
+    model: nn.Module, batch: list[dict[str, Any]]
+) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
+    """Gradients [B, C, M, M] and values by term, and the targets [B, M, M] of the foreground proposals."""
+    # The heads log; an iteration beyond every schedule.
+    with EventStorage(10**9), _frozen(model), _mask_logits(model.roi_heads.mask_head) as probe:
+        losses = model(batch)
+        terms = {name: loss for name, loss in losses.items() if loss.requires_grad}
+        gradients = {
+            name: torch.autograd.grad(loss, probe.logits, retain_graph=True)[0].double().cpu().numpy()
+            for name, loss in terms.items()
+        }
+    side = probe.logits.shape[-1]
+    targets = [
+        image.gt_masks.crop_and_resize(image.proposal_boxes.tensor, side) for image in probe.instances if len(image)
+    ]
+    masks = [(target if target.dtype == torch.bool else target > 0.5).cpu().numpy() for target in targets]
+    labels = np.concatenate(masks).astype(np.int64) if masks else np.empty((0, side, side), np.int64)
+    return gradients, {name: float(loss.detach()) for name, loss in terms.items()}, labels
 
 
 @contextmanager
@@ -174,6 +230,36 @@ def _full_size_logits(head: nn.Module) -> Iterator[_Probe]:
         yield probe
     finally:
         del head.upsample
+        handle.remove()
+
+
+class _MaskProbe:
+    """Stands in for a mask head's `layers` and makes its result a leaf, from which the losses are computed."""
+
+    def __init__(self, layers: Callable[[torch.Tensor], torch.Tensor]):
+        self.layers = layers
+        self.logits: torch.Tensor | None = None
+        self.instances: list[Any] = []
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        self.logits = self.layers(features).detach().requires_grad_()
+        return self.logits
+
+
+@contextmanager
+def _mask_logits(head: nn.Module) -> Iterator[_MaskProbe]:
+    """Logits and instances of the next call of `head`."""
+    probe = _MaskProbe(head.layers)
+
+    def keep_instances(_: nn.Module, inputs: tuple) -> None:
+        probe.instances = inputs[1]
+
+    handle = head.register_forward_pre_hook(keep_instances)
+    head.layers = probe
+    try:
+        yield probe
+    finally:
+        del head.layers
         handle.remove()
 
 

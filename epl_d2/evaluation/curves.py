@@ -88,7 +88,8 @@ def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Pa
             style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4, "color": color}
             axes.plot(record["widths"], gain["mean"], label=record["name"], **style)
         axes.set_xlabel("width (pixels)")
-        axes.set_ylabel(title.replace("(%)", f"- {reference} (points)"), fontsize=9)
+        axes.set_title(title.replace(" (%)", ""), fontsize=10)
+        axes.set_ylabel(f"difference to {reference} (points)", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

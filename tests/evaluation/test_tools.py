@@ -39,6 +39,7 @@ def run_tool(monkeypatch, capsys) -> Callable[..., Done]:
     def run(name: str, *arguments: object) -> Done:
         specification = importlib.util.spec_from_file_location(f"tool_{Path(name).stem}", TOOLS / name)
         tool = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, tool.__name__, tool)  # dataclasses look their module up
         specification.loader.exec_module(tool)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         code, message = 0, ""

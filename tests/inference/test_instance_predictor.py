@@ -113,7 +113,6 @@ def test_the_fields_of_an_instance_are_those_that_the_head_is_trained_on(root, w
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("analyze_gradients", ()),
         ("analyze_model", ()),
         ("export_model", ("--format", "onnx", "--output", "x.onnx")),
         ("find_loss_weights", ("--sizes", "MODEL.EPL.LINE.WEIGHT=1")),

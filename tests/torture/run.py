@@ -10,6 +10,7 @@ Prints a Markdown table test -> figure, which docs/reliability.md shows; the exi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import random
@@ -209,11 +210,15 @@ def lost(work: Path) -> Iterator[Row]:
         ]
         wait_for(Path(f"{log}0"), RUNNING, machines)
         time.sleep(3)
-        machines[1].send_signal(number)
+        gone = [*children(machines[1]), machines[1].pid]  # the training first: its launcher's end would end it in order
+        for pid in gone:
+            os.kill(pid, number)
         begin = time.monotonic()
         code = machines[0].wait(timeout=200)
         seconds = time.monotonic() - begin
-        machines[1].kill()
+        for pid in gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         text = Path(f"{log}0").read_text(errors="replace")
         good = code == 1 and (folder / "last_checkpoint").exists() and "process 1 of 2, on" in text and seconds < 90
         yield f"a machine that is {name}: named, steps kept, after (--dist-timeout 0.5)", f"{seconds:.0f} s", good

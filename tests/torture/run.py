@@ -89,7 +89,7 @@ def wait_for(log: Path, text: str, processes: list[subprocess.Popen], seconds: f
 def half_files(folder: Path) -> list[str]:
     """Checkpoints under a whole one's name that do not load."""
     broken = []
-    for file in folder.glob("*.pth"):
+    for file in folder.glob("[!.]*.pth"):  # pathlib's * takes hidden temporaries, too
         try:
             check_whole(file)
             read_checkpoint(file)

@@ -192,6 +192,16 @@ def test_boundary_ap_is_its_definition_and_mask_ap_detectron2s(register, expecte
     assert results["boundary"]["AP"] < results["segm"]["AP"] - 1  # the data do tell the two apart
 
 
+def test_a_prediction_inside_a_crowd_is_passed_over_far_from_its_boundary(register, monkeypatch):
+    crowd, inside, other = (np.zeros(SIZE, dtype=bool) for _ in range(3))
+    crowd[:24, :24], inside[9:15, 9:15], other[30:36, 2:12] = True, True, True
+    truth = [{"mask": crowd, "class": 0, "crowd": True}, {"mask": other, "class": 0, "crowd": False}]
+    predictions = [{"mask": inside, "class": 0, "score": 0.9}, {"mask": other, "class": 0, "score": 0.5}]
+    monkeypatch.setitem(globals(), "SCENES", [(truth, predictions)])
+    results = evaluate(InstanceBoundaryEvaluator(register(coco_file())))
+    assert results["segm"]["AP"] == results["boundary"]["AP"] == pytest.approx(100)
+
+
 def test_wider_boundaries_come_near_the_mask_ap(register):
     name = register(coco_file())
     narrow, wide = (evaluate(InstanceBoundaryEvaluator(name, dilation_ratio=ratio)) for ratio in (0.01, 1.0))

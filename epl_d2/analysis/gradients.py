@@ -147,7 +147,8 @@ def _term_gradients(
     model: nn.Module, batch: list[dict[str, Any]]
 ) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
     """Gradients [N, K, H, W] and values by term, and the labels [N, H, W]."""
-    with _frozen(model), _full_size_logits(model.sem_seg_head) as probe:
+    head = model.sem_seg_head
+    with _frozen(model), _in_place_of(head, "upsample", _Probe(head.upsample)) as probe:
         losses = model(batch)
         labels = probe.targets
         terms = {name: loss for name, loss in losses.items() if loss.requires_grad}
@@ -162,8 +163,9 @@ def _mask_gradients(
     model: nn.Module, batch: list[dict[str, Any]]
 ) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
     """Gradients [B, C, M, M] and values by term, and the targets [B, M, M] of the foreground proposals."""
+    head = model.roi_heads.mask_head
     # The heads log; an iteration beyond every schedule.
-    with EventStorage(10**9), _frozen(model), _mask_logits(model.roi_heads.mask_head) as probe:
+    with EventStorage(10**9), _frozen(model), _in_place_of(head, "layers", _MaskProbe(head.layers)) as probe:
         losses = model(batch)
         terms = {name: loss for name, loss in losses.items() if loss.requires_grad}
         gradients = {
@@ -172,7 +174,7 @@ def _mask_gradients(
         }
     side = probe.logits.shape[-1]
     targets = [
-        image.gt_masks.crop_and_resize(image.proposal_boxes.tensor, side) for image in probe.instances if len(image)
+        image.gt_masks.crop_and_resize(image.proposal_boxes.tensor, side) for image in probe.targets if len(image)
     ]
     masks = [(target if target.dtype == torch.bool else target > 0.5).cpu().numpy() for target in targets]
     labels = np.concatenate(masks).astype(np.int64) if masks else np.empty((0, side, side), np.int64)
@@ -216,30 +218,13 @@ class _Probe:
         return result
 
 
-@contextmanager
-def _full_size_logits(head: nn.Module) -> Iterator[_Probe]:
-    """Upsampled logits and targets of the next call of `head`."""
-    probe = _Probe(head.upsample)
-
-    def keep_targets(_: nn.Module, inputs: tuple) -> None:
-        probe.targets = inputs[1]
-
-    handle = head.register_forward_pre_hook(keep_targets)
-    head.upsample = probe
-    try:
-        yield probe
-    finally:
-        del head.upsample
-        handle.remove()
-
-
 class _MaskProbe:
     """Stands in for a mask head's `layers` and makes its result a leaf, from which the losses are computed."""
 
     def __init__(self, layers: Callable[[torch.Tensor], torch.Tensor]):
         self.layers = layers
         self.logits: torch.Tensor | None = None
-        self.instances: list[Any] = []
+        self.targets: list[Any] = []
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
         self.logits = self.layers(features).detach().requires_grad_()
@@ -247,19 +232,18 @@ class _MaskProbe:
 
 
 @contextmanager
-def _mask_logits(head: nn.Module) -> Iterator[_MaskProbe]:
-    """Logits and instances of the next call of `head`."""
-    probe = _MaskProbe(head.layers)
+def _in_place_of(head: nn.Module, name: str, probe: _Probe | _MaskProbe) -> Iterator[_Probe | _MaskProbe]:
+    """`probe` instead of the function `name` of `head`; it keeps the targets of the head's next call, too."""
 
-    def keep_instances(_: nn.Module, inputs: tuple) -> None:
-        probe.instances = inputs[1]
+    def keep_targets(_: nn.Module, inputs: tuple) -> None:
+        probe.targets = inputs[1]
 
-    handle = head.register_forward_pre_hook(keep_instances)
-    head.layers = probe
+    handle = head.register_forward_pre_hook(keep_targets)
+    setattr(head, name, probe)
     try:
         yield probe
     finally:
-        del head.layers
+        delattr(head, name)
         handle.remove()
 
 

@@ -21,7 +21,7 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
-from .pictures import as_rgb
+from .pictures import as_record, as_rgb
 
 __all__ = ["InstancePrediction", "InstancePredictor"]
 
@@ -79,10 +79,7 @@ class InstancePredictor:
             FileNotFoundError, ValueError: the file is missing or unreadable, or the picture is none of these.
         """
         rgb = as_rgb(image)
-        augmented = T.AugInput(rgb if self._image_format == "RGB" else rgb[:, :, ::-1])
-        self._augmentations(augmented)
-        planes = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        record = {"image": torch.from_numpy(planes), "height": rgb.shape[0], "width": rgb.shape[1]}
+        record = as_record(rgb, self._augmentations, self._image_format)
         with torch.no_grad():
             (result,) = self._model([record])
         panoptic = result.get("panoptic_seg")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
+import torch
+from detectron2.data import transforms as T
 from PIL import Image
 
 from epl_d2.data.label_io import picture_to_rgb, read_image
 
-__all__ = ["as_rgb"]
+__all__ = ["as_record", "as_rgb"]
 
 
 def as_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
@@ -38,3 +41,11 @@ def as_rgb(image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     if channels == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[:, :, :3])
+
+
+def as_record(rgb: np.ndarray, augmentations: T.AugmentationList, image_format: str) -> dict[str, Any]:
+    """What a model of Detectron2 takes for a picture: RGB uint8 [H, W, 3], augmented, as planes of `image_format`."""
+    augmented = T.AugInput(rgb if image_format == "RGB" else rgb[:, :, ::-1])
+    augmentations(augmented)
+    planes = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+    return {"image": torch.from_numpy(planes), "height": rgb.shape[0], "width": rgb.shape[1]}

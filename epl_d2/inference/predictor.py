@@ -30,7 +30,7 @@ from epl_d2.visualization import colorize, draw_contours, legend, overlay
 from epl_d2.visualization.sheet import page
 
 from .instance_predictor import InstancePredictor
-from .pictures import as_rgb
+from .pictures import as_record, as_rgb
 
 __all__ = ["KINDS", "Prediction", "Predictor", "draw_labels", "load_predictor"]
 
@@ -145,10 +145,7 @@ class Predictor:
             FileNotFoundError, ValueError: the file is missing or unreadable, or the picture is none of these.
         """
         rgb = as_rgb(image)
-        augmented = T.AugInput(rgb if self._image_format == "RGB" else rgb[:, :, ::-1])
-        self._augmentations(augmented)
-        planes = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        record = {"image": torch.from_numpy(planes), "height": rgb.shape[0], "width": rgb.shape[1]}
+        record = as_record(rgb, self._augmentations, self._image_format)
         probabilities = self._model([record])[0]["sem_seg"]
         # On a CPU max() is several times as fast as argmax() along the first axis.
         labels = probabilities.max(dim=0).indices

@@ -19,7 +19,7 @@ from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shape_annotations import write_shape_annotations
 from epl_d2.data.shapes import render_scene, write_shapes
 from epl_d2.engine import Trainer, read_config
-from epl_d2.inference import load_predictor
+from epl_d2.inference import InstancePrediction, load_predictor
 from epl_d2.inference.mask_fields import mask_field
 from epl_d2.visualization import write_png
 
@@ -154,6 +154,10 @@ def test_the_demo_draws_instances_and_refuses_what_they_lack(weights, picture, t
 
     assert run() == 0
     assert Image.open(tmp_path / "out/overlay/scene.png").size == (80, 64)
+    asked, draw = [], InstancePrediction.draw
+    monkeypatch.setattr(InstancePrediction, "draw", lambda self, **how: asked.append(how) or draw(self, **how))
+    assert run("--min-score", "0.8") == 0
+    assert asked == [{"min_score": 0.8}]
     assert run("--ids") == 1
     assert "instances are drawn by --overlay alone" in capsys.readouterr().err
 

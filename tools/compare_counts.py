@@ -18,7 +18,16 @@ from pathlib import Path
 
 from epl_d2.commands import command
 from epl_d2.evaluation.curves import PANELS, draw_gains
-from epl_d2.experiments.comparison import REPLICATES, difference_rows, find_runs, gain_curves, mean_row, run_rows
+from epl_d2.experiments.comparison import (
+    REPLICATES,
+    difference_rows,
+    find_runs,
+    folder_of_unit,
+    gain_curves,
+    mean_row,
+    pool_starts,
+    run_rows,
+)
 from epl_d2.experiments.results import markdown_table
 from epl_d2.experiments.scores import contour_metrics, headline_metrics
 from epl_d2.files import write_whole
@@ -26,6 +35,8 @@ from epl_d2.files import write_whole
 
 def run(options: argparse.Namespace) -> None:
     runs = find_runs(options.runs, options.dataset)
+    if options.pool_starts:
+        runs = pool_starts(runs)
     for option in (options.baseline, *options.controls, *options.methods):
         if option is not None and option not in runs:
             raise ValueError(f"{options.runs} has no runs of {option!r}; it has {', '.join(runs)}")
@@ -35,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     if missing := sorted({*options.widths} - known):
         raise ValueError(f"not all of these runs were counted at the widths {missing}; all have {sorted(known)}")
     drawn = "images" if options.block is None else f"blocks of up to {options.block} consecutive frames"
+    units, count = ("starting points, seeds", "runs") if options.pool_starts else ("seeds", "seeds")
     if options.baseline is None:
         lines = [f"{options.dataset}, percent; 95% interval over {drawn} ({REPLICATES} replicates)", ""]
         rows = [row for name in chosen for row in run_rows(name, chosen[name], metrics, options.block)]
@@ -42,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         lines = [f"{options.dataset}, percent; mean over seeds ± half width of the 95% t interval", ""]
         rows = [mean_row(name, chosen[name], metrics) for name in chosen]
-        lines += markdown_table(["method", "seeds", *metrics], rows)
+        lines += markdown_table(["method", count, *metrics], rows)
     for reference in (options.baseline, *options.controls) if options.baseline is not None else ():
         rows = [
             row
@@ -50,8 +62,12 @@ def run(options: argparse.Namespace) -> None:
             if name not in (reference, options.baseline)
             for row in difference_rows(name, chosen[name], runs[reference], metrics, options.block)
         ]
-        lines += ["", f"Difference to {reference}, 95% interval over seeds and {drawn} ({REPLICATES} replicates):", ""]
-        lines += markdown_table(["method", "seeds", *metrics], rows)
+        lines += [
+            "",
+            f"Difference to {reference}, 95% interval over {units} and {drawn} ({REPLICATES} replicates):",
+            "",
+        ]
+        lines += markdown_table(["method", count, *metrics], rows)
     print("\n".join(lines))
     if options.picture is not None:
         baseline = runs[options.baseline]
@@ -59,9 +75,9 @@ def run(options: argparse.Namespace) -> None:
         records = [gain_curves(name, chosen[name], baseline, list(PANELS), options.block) for name in methods]
         write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
     if options.store is not None:
-        for name, by_seed in chosen.items():
-            for seed, counts in by_seed.items():
-                file = options.store / name / f"seed_{seed}" / f"{options.dataset}.npz"
+        for name, by_unit in chosen.items():
+            for unit, counts in by_unit.items():
+                file = options.store / folder_of_unit(name, unit) / f"{options.dataset}.npz"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 counts.at_widths(options.widths).write(file)
 
@@ -77,6 +93,11 @@ def main() -> int:
     add("--methods", nargs="+", default=[], metavar="METHOD", help="rows of the tables (default: all)")
     add("--widths", nargs="+", type=int, default=[1, 3, 5, 9], help="pixels (default: 1 3 5 9)")
     add("--contours", action="store_true", help="precision, recall and contours of any class instead")
+    add(
+        "--pool-starts",
+        action="store_true",
+        help="METHOD_from_START of every START is one method; intervals draw starting points, then seeds",
+    )
     add("--block", type=int, help="frames of a video that are drawn together (default: single images)")
     add(
         "--picture",

@@ -24,10 +24,12 @@ __all__ = [
     "Runs",
     "difference_rows",
     "find_runs",
+    "folder_of_unit",
     "gain_curves",
     "markdown_table",
     "mean_row",
     "paired_gain",
+    "pool_starts",
     "run_rows",
     "scores_of",
     "seed_difference_rows",
@@ -36,7 +38,11 @@ __all__ = [
 
 REPLICATES = 2000
 
-Runs = Mapping[int, ImageCounts]  # by seed
+# A run's seed, or the model that it went on from and its seed.
+Unit = int | tuple[str, int]
+Runs = Mapping[Unit, ImageCounts]
+
+_FROM = "_from_"
 
 
 def find_runs(folder: Path, data_set: str) -> dict[str, dict[int, ImageCounts]]:
@@ -60,6 +66,31 @@ def find_runs(folder: Path, data_set: str) -> dict[str, dict[int, ImageCounts]]:
     return {method: dict(sorted(by_seed.items())) for method, by_seed in runs.items()}
 
 
+def pool_starts(runs: Mapping[str, Mapping[int, ImageCounts]]) -> dict[str, dict[Unit, ImageCounts]]:
+    """METHOD_from_START of all starting points as one method, its runs by starting point and seed.
+
+    Raises:
+        ValueError: a method has no starting point.
+    """
+    pooled: dict[str, dict[Unit, ImageCounts]] = {}
+    for name, by_seed in runs.items():
+        method, found, start = name.rpartition(_FROM)
+        if not found:
+            raise ValueError(f"the runs of {name!r} name no starting point; all must be METHOD{_FROM}START")
+        pooled.setdefault(method, {}).update(((start, seed), counts) for seed, counts in by_seed.items())
+    return {method: dict(sorted(by_unit.items())) for method, by_unit in pooled.items()}
+
+
+def folder_of_unit(method: str, unit: Unit) -> str:
+    """The folder of one run below that of all, as :func:`find_runs` and :func:`pool_starts` read it."""
+    return f"{method}{_FROM}{unit[0]}/seed_{unit[1]}" if isinstance(unit, tuple) else f"{method}/seed_{unit}"
+
+
+def words_of_unit(unit: Unit) -> str:
+    """How a table names one run of a method."""
+    return f"from {unit[0]}, seed {unit[1]}" if isinstance(unit, tuple) else f"seed {unit}"
+
+
 def scores_of(counts: ImageCounts) -> dict[str, float]:
     """All scores in percent, named as the evaluator names them."""
     scores = scores_by_name(counts, np.ones((1, len(counts.names))))
@@ -80,7 +111,7 @@ def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = 
         runs, metrics, block: as of :func:`paired_gain`.
     """
     rows = []
-    for seed, counts in runs.items():
+    for unit, counts in runs.items():
         blocks = len(counts.names) if block is None else blocks_of_frames(counts.names, block)
         replicates = scores_by_name(counts, bootstrap_draws(1, blocks, REPLICATES)[1])
         scores, cells = scores_of(counts), []
@@ -88,7 +119,7 @@ def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = 
             score = scores.get(metric, np.nan)
             low, high = percentile_interval(100 * replicates.get(metric, np.full(1, np.nan)))
             cells.append("-" if np.isnan(score) else f"{score:.2f} [{low:.2f}, {high:.2f}]")
-        rows.append([name, str(seed), *cells])
+        rows.append([name, words_of_unit(unit).removeprefix("seed "), *cells])
     return rows
 
 
@@ -113,25 +144,26 @@ def with_interval(mean: float, low: float, high: float) -> str:
 
 def paired_gain(
     method: Runs, reference: Runs, metrics: Sequence[str], block: int | None = None
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Differences of scores in percent, paired by seed and image.
+) -> tuple[list[Unit], np.ndarray, np.ndarray]:
+    """Differences of scores in percent, paired by seed (and starting point) and image.
 
     Args:
-        method, reference: runs by seed, evaluated on the same images.
+        method, reference: runs evaluated on the same images. Replicates draw starting points, then seeds.
         metrics: M names of scores; one that the counts of a run do not give is NaN.
         block: so many consecutive frames are drawn together; None draws single images.
 
     Returns:
-        The seeds that both have, S of them; the difference of each [S,M]; lower and upper end of the 95% interval of
-        their mean [2,M]. Both arrays are empty where no seed is common.
+        The units that both have, S of them; the difference of each [S,M]; lower and upper end of the 95% interval of
+        their mean [2,M]. Both arrays are empty where no unit is common.
     """
-    common = [seed for seed in method if seed in reference]
+    common = [unit for unit in method if unit in reference]
     if not common:
         return [], np.empty((0, len(metrics))), np.empty((2, 0))
-    ours, theirs = ([runs[seed] for seed in common] for runs in (method, reference))
+    ours, theirs = ([runs[unit] for unit in common] for runs in (method, reference))
+    starts = [unit[0] if isinstance(unit, tuple) else "" for unit in common]
     names = theirs[0].names
     blocks = len(names) if block is None else blocks_of_frames(names, block)
-    replicates = paired_differences(ours, theirs, *bootstrap_draws(len(common), blocks, REPLICATES))
+    replicates = paired_differences(ours, theirs, *bootstrap_draws(starts, blocks, REPLICATES))
     pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
     by_seed = np.array([[a.get(metric, np.nan) - b.get(metric, np.nan) for metric in metrics] for a, b in pairs])
     unknown = np.full(1, np.nan)
@@ -150,15 +182,15 @@ def difference_rows(
     Returns:
         Rows of name, number of seeds, a cell for each metric; none where no seed is common.
     """
-    seeds, by_seed, intervals = paired_gain(method, reference, metrics, block)
-    if not seeds:
+    units, by_unit, intervals = paired_gain(method, reference, metrics, block)
+    if not units:
         return []
-    ends = zip(by_seed.mean(axis=0), *intervals, strict=True)
-    rows = [[name, str(len(seeds)), *(with_interval(*of_metric) for of_metric in ends)]]
-    if len(seeds) > 1:
+    ends = zip(by_unit.mean(axis=0), *intervals, strict=True)
+    rows = [[name, str(len(units)), *(with_interval(*of_metric) for of_metric in ends)]]
+    if len(units) > 1:
         rows += [
-            [f"{name}, seed {s}", "", *("-" if np.isnan(v) else f"{v:+.2f}" for v in row)]
-            for s, row in zip(seeds, by_seed, strict=True)
+            [f"{name}, {words_of_unit(unit)}", "", *("-" if np.isnan(v) else f"{v:+.2f}" for v in row)]
+            for unit, row in zip(units, by_unit, strict=True)
         ]
     return rows
 

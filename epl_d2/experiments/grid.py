@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,20 @@ from pathlib import Path
 import yaml
 
 from .paper_numbers import PaperNumbers, read_paper_numbers
-from .yaml_tree import boolean, fail, integer, integers, load_tree, mapping, number, sequence, text, value, where
+from .yaml_tree import (
+    boolean,
+    fail,
+    integer,
+    integers,
+    load_tree,
+    mapping,
+    number,
+    sequence,
+    text,
+    value,
+    where,
+    with_text,
+)
 
 __all__ = ["SPLITS", "Grid", "Method", "Override", "read_grid"]
 
@@ -201,7 +214,7 @@ def _method(entry: str, node: yaml.Node, keys: Mapping[str, yaml.Node], chosen: 
         where=where(node),
         config_where=where(keys["config"]),
         baseline_where=where(keys.get("baseline", node)),
-        size=_size(keys["size"]) if "size" in keys else None,
+        size=_size(keys["size"], fill) if "size" in keys else None,
     )
 
 
@@ -225,12 +238,15 @@ def _product(keys: Mapping[str, yaml.Node]) -> list[dict[str, str] | None]:
     return [dict(zip(variables, chosen, strict=True)) for chosen in product(*choices)]
 
 
-def _size(node: yaml.Node) -> float | dict[str, float]:
+def _size(node: yaml.Node, fill: Callable[[str, yaml.Node], str]) -> float | dict[str, float]:
+    def one(content: yaml.Node, what: str) -> float:
+        if isinstance(content, yaml.ScalarNode) and _VARIABLE.search(content.value):
+            content = with_text(content, fill(content.value, content))
+        return number(content, what, positive=True)
+
     if isinstance(node, yaml.MappingNode):
-        return {
-            key: number(content, f"the size of {key}", positive=True) for key, content in mapping(node, "size").items()
-        }
-    return number(node, "size", positive=True)
+        return {key: one(content, f"the size of {key}") for key, content in mapping(node, "size").items()}
+    return one(node, "size")
 
 
 def _controls(node: yaml.Node, entries: Mapping[str, Sequence[Method]]) -> tuple[str, ...]:

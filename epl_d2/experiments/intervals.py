@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -46,12 +46,13 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def bootstrap_draws(
-    seeds: int, blocks: int | np.ndarray, replicates: int, generator_seed: int = 0
+    seeds: int | Sequence[Hashable], blocks: int | np.ndarray, replicates: int, generator_seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """How often each seed [B,S] and each image [B,N] is drawn, with replacement, in every replicate.
 
     Args:
-        seeds: S.
+        seeds: S; or for each seed [S] the model that its run went on from: these are drawn first, then for each as
+            many seeds as it has among its own.
         blocks: N images, each drawn by itself; or the block of each image [N], as numbers 0, 1, ...: the images of a
             block are drawn together, which neighboring frames of a video should be.
         replicates: B.
@@ -60,9 +61,21 @@ def bootstrap_draws(
     blocks = np.arange(blocks) if isinstance(blocks, int) else blocks
     count = int(blocks.max()) + 1
     generator = np.random.default_rng(generator_seed)
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), replicates)
+    of_seeds = _seed_draws((0,) * seeds if isinstance(seeds, int) else tuple(seeds), replicates, generator)
     of_blocks = generator.multinomial(count, np.full(count, 1 / count), replicates)
     return of_seeds, of_blocks[:, blocks]
+
+
+def _seed_draws(starts: Sequence[Hashable], replicates: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each seed [B,S] is drawn, given the starting point of each."""
+    groups = [[place for place, start in enumerate(starts) if start == one] for one in dict.fromkeys(starts)]
+    draws = np.empty((replicates, len(starts)), np.int64)
+    times = np.full((replicates, 1), 1)
+    if len(groups) > 1:
+        times = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), replicates)
+    for number, group in enumerate(groups):
+        draws[:, group] = generator.multinomial(times[:, number] * len(group), np.full(len(group), 1 / len(group)))
+    return draws
 
 
 def blocks_of_frames(names: Sequence[str], length: int) -> np.ndarray:
@@ -121,7 +134,7 @@ def paired_differences(
             raise ValueError("a paired interval needs runs that were evaluated on the same images at the same widths")
         scores, reference = scores_by_name(ours, images), scores_by_name(theirs, images)
         for name in scores.keys() & reference.keys():
-            share = seeds[:, number] / len(method) * 100
+            share = 100 * seeds[:, number] / seeds.sum(axis=1)
             sums[name] = sums.get(name, 0.0) + share * (scores[name] - reference[name])
     return sums
 

@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 
 import yaml
 from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
 __all__ = [
     *("boolean", "fail", "integer", "integers", "load_tree", "mapping", "number", "sequence", "text", "value", "where"),
+    "with_text",
 ]
 
 _INCLUDE, _APPENDED = "include", "opts"
@@ -129,6 +131,12 @@ def boolean(node: yaml.Node, what: str) -> bool:
 def value(node: yaml.Node) -> Any:
     """What a node stands for in Python."""
     return SafeConstructor().construct_object(node, deep=True)
+
+
+def with_text(node: yaml.ScalarNode, content: str) -> yaml.ScalarNode:
+    """The node with another text, which stands for a number where it looks like one."""
+    tag = Resolver().resolve(yaml.ScalarNode, content, (True, False))
+    return yaml.ScalarNode(tag, content, node.start_mark, node.end_mark)
 
 
 def where(node: yaml.Node) -> str:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import sys
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,28 @@ def test_tables_are_those_of_the_scores_and_of_stored_counts(runs, compare, tmp_
     files = sorted(path.relative_to(tmp_path / "stored").as_posix() for path in (tmp_path / "stored").rglob("*.npz"))
     assert files == [f"{method}/seed_{seed}/some_test.npz" for method in SHIFTS for seed in (1, 2)]
     assert "BF-any@3px" in compare(folder, *options, "--contours")[1]
+
+
+def test_runs_from_several_starting_points_are_one_method(compare, tmp_path):
+    miou = {}
+    for method, start, seed in product(("base", "better"), (11, 12), (1, 2)):
+        file = tmp_path / "runs" / f"{method}_from_{start}" / f"seed_{seed}" / "some_test.npz"
+        miou[method, start, seed] = 100 * write_run(file, SHIFTS[method] + start - 11, seed).compute()["mIoU"]
+    options = ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "--pool-starts")
+    code, text, _ = compare(tmp_path / "runs", *options, "--store", tmp_path / "stored")
+    assert code == 0
+    gains = text.split("Difference to ")[1]
+    assert "over starting points, seeds and images" in gains
+    differences = {unit: miou[("better", *unit)] - miou[("base", *unit)] for unit in product((11, 12), (1, 2))}
+    for (start, seed), difference in differences.items():
+        assert cells(gains, f"better, from {start}, seed {seed}")[1] == f"{difference:+.2f}"
+    count, of_miou = cells(gains, "better")[:2]
+    assert count == "4" and of_miou.startswith(f"{sum(differences.values()) / 4:+.2f} [")
+    assert compare(tmp_path / "stored", *options)[1] == text
+
+    (tmp_path / "runs" / "base_from_11").rename(tmp_path / "runs" / "alone")
+    code, _, error = compare(tmp_path / "runs", *options)
+    assert code == 1 and "'alone' name no starting point; all must be METHOD_from_START" in error
 
 
 def test_without_a_baseline_every_run_has_its_interval_over_blocks_of_frames(runs, compare):

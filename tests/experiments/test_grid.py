@@ -263,6 +263,19 @@ def test_what_needs_detectron2_is_refused_with_its_line(tmp_path, before, after,
     assert message in str(error.value)
 
 
+def test_a_product_fills_sizes(tmp_path):
+    table = TABLE.replace('{norm}_k{kernel}":\n', '{norm}_k{kernel}_s{size}":\n    size: "{size}"\n')
+    table = table[: table.index("paper:")].replace("kernel: [7, 9]", "kernel: [7], size: [0.5, 4]")
+    methods = {method.name: method for method in read_grid(written(tmp_path, table)).methods}
+    assert methods["base"].size is None
+    assert [methods[f"point_l2_k7_s{size}"].size for size in ("0.5", "4")] == [0.5, 4.0]
+    by_key = table.replace('size: "{size}"', 'size: {MODEL.EPL.LINE.WEIGHT: "{size}"}')
+    methods = {method.name: method for method in read_grid(written(tmp_path, by_key)).methods}
+    assert methods["point_l1_k7_s4"].size == {"MODEL.EPL.LINE.WEIGHT": 4.0}
+    with pytest.raises(ValueError, match=r"grid\.yaml:9: size must be a positive number, got 'big'"):
+        read_grid(written(tmp_path, table.replace("size: [0.5, 4]", "size: [big]")))
+
+
 def test_sizes_belong_to_the_configuration_and_replace_weights(tmp_path):
     lovasz, line = "MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT", "MODEL.EPL.LINE.WEIGHT"
     methods = f"""methods:

@@ -49,6 +49,25 @@ def test_draws_have_the_right_size_and_depend_on_the_seed_alone():
     assert not np.array_equal(images, bootstrap_draws(3, 7, 50, 2)[1])
 
 
+def test_starting_points_are_drawn_before_their_seeds():
+    starts = ["a", "b", "a", "b", "b", "c"]
+    seeds, _ = bootstrap_draws(starts, 4, 4000)
+    sizes = {"a": 2, "b": 3, "c": 1}
+    times = {}
+    for start, size in sizes.items():
+        of_start = seeds[:, [place for place, one in enumerate(starts) if one == start]]
+        assert (of_start.sum(axis=1) % size == 0).all()
+        times[start] = of_start.sum(axis=1) // size
+    assert (sum(times.values()) == 3).all()
+    # A starting point is left out with probability (2/3)^3, and one of its two seeds once it is drawn once with 1/4.
+    assert (times["a"] == 0).mean() == pytest.approx(8 / 27, abs=0.03)
+    assert (seeds[times["a"] == 1][:, 0] == 0).mean() == pytest.approx(1 / 4, abs=0.03)
+    # The mean's variance is that of two stages, here with values that differ between starting points alone.
+    means = seeds @ np.array([1.0, 0, 1, 0, 0, 0]) / seeds.sum(axis=1)
+    single = bootstrap_draws(6, 4, 4000)[0] @ np.array([1.0, 0, 1, 0, 0, 0]) / 6
+    assert means.std() > 1.2 * single.std()
+
+
 def maps_of(run: int, image: int) -> tuple[np.ndarray, np.ndarray]:
     target = np.kron(np.random.default_rng(image).integers(0, 3, (4, 4)), np.ones((6, 6), int))
     noise = np.random.default_rng(1000 * run + image).integers(-2, 3, 2)

@@ -14,12 +14,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from detectron2.data import MetadataCatalog
+
+from epl_d2 import register
 from epl_d2.commands import command
-from epl_d2.evaluation.curves import PANELS, draw_gains
+from epl_d2.data.dataset_check import require_registered
+from epl_d2.evaluation.curves import PANELS, draw_class_gains, draw_gains
 from epl_d2.experiments.comparison import (
     REPLICATES,
+    Runs,
+    class_gains,
     difference_rows,
     find_runs,
     folder_of_unit,
@@ -74,12 +81,30 @@ def run(options: argparse.Namespace) -> None:
         methods = [name for name in chosen if name != options.baseline and {*chosen[name]} & {*baseline}]
         records = [gain_curves(name, chosen[name], baseline, list(PANELS), options.block) for name in methods]
         write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
+    if options.class_picture is not None:
+        draw_classes(options, chosen, runs[options.baseline])
     if options.store is not None:
         for name, by_unit in chosen.items():
             for unit, counts in by_unit.items():
                 file = options.store / folder_of_unit(name, unit) / f"{options.dataset}.npz"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 counts.at_widths(options.widths).write(file)
+
+
+def draw_classes(options: argparse.Namespace, methods: Mapping[str, Runs], baseline: Runs) -> None:
+    register()
+    require_registered(options.dataset)
+    classes = MetadataCatalog.get(options.dataset).stuff_classes
+    metrics = ["IoU", *(f"BF@{width}px" for width in options.widths)]
+    records = [
+        class_gains(name, by_unit, baseline, metrics, options.block)
+        for name, by_unit in methods.items()
+        if name != options.baseline and {*by_unit} & {*baseline}
+    ]
+    counted = len(records[0]["IoU"]["mean"])
+    if counted != len(classes):
+        raise ValueError(f"{options.runs} has counts of {counted} classes, and {options.dataset} has {len(classes)}")
+    write_whole(options.class_picture, lambda path: draw_class_gains(records, classes, options.baseline, path))
 
 
 @command
@@ -105,10 +130,11 @@ def main() -> int:
         metavar="FILE",
         help="differences to the baseline against the width, with their intervals",
     )
+    add("--class-picture", type=Path, metavar="FILE", help="the same for each class, IoU and boundary F at the widths")
     add("--store", type=Path, metavar="DIR", help="write the counts of these methods at these widths")
     options = parser.parse_args()
-    if options.baseline is None and (options.controls or options.picture):
-        parser.error("--controls and --picture show differences: they need --baseline")
+    if options.baseline is None and (options.controls or options.picture or options.class_picture):
+        parser.error("--controls, --picture and --class-picture show differences: they need --baseline")
     if options.block is not None and options.block < 1:
         parser.error(f"--block must be at least 1, got {options.block}")
     run(options)

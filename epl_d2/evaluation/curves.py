@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -92,5 +93,40 @@ def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Pa
         axes.set_ylabel(f"difference to {reference} (points)", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def draw_class_gains(
+    records: Sequence[dict[str, Any]], classes: Sequence[str], reference: str, path: str | Path
+) -> None:
+    """Draw differences to a reference for each class, a bar a method with a line for its interval.
+
+    Args:
+        records: "name", and for every metric, in the order of the columns, a dict of "mean", "low" and "high" of the
+            classes, percent, NaN where undefined.
+        classes: their names.
+        reference: what stands at 0.
+        path: as of :func:`draw_curves`.
+    """
+    metrics = [key for key in records[0] if key != "name"]
+    height = 0.8 / len(records)
+    figure = Figure(
+        figsize=(1.6 + 3.2 * len(metrics), 1.2 + len(classes) * max(0.28, 0.18 * len(records))), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
+        axes.axvline(0, color="black", linewidth=1)
+        for number, record in enumerate(records):
+            gain = {key: np.array(values) for key, values in record[metric].items()}
+            places = np.arange(len(classes)) + (number - (len(records) - 1) / 2) * height
+            axes.barh(places, gain["mean"], height, color=f"C{number}", label=record["name"])
+            axes.hlines(places, gain["low"], gain["high"], color="0.2", linewidth=1)
+        axes.set_title(metric, fontsize=10)
+        axes.set_xlabel(f"difference to {reference} (points)", fontsize=9)
+        axes.grid(axis="x", alpha=0.3)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.invert_yaxis()
+    if len(records) > 1:
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)

@@ -19,7 +19,7 @@ import numpy as np
 
 from epl_d2.files import write_whole
 
-from .boundary_statistics import contour_scores
+from .boundary_statistics import contour_scores, f_measure
 from .confusion import iou_from_counts, mean_of_defined
 from .report import CURVES
 
@@ -56,17 +56,25 @@ class ImageCounts:
             `mIoU` [B], and [D,B] what :data:`epl_d2.evaluation.report.CURVES` lists, but for `BF-davis`, and without
             `BF-any` where it was not counted; fractions, NaN where undefined.
         """
-        # Sums of 2**53 and more would be inexact in float64; 10**9 images of 10**6 pixels are below.
-        weights = np.asarray(weights, np.float64)
-        totals = {name: np.tensordot(values, weights, axes=(0, 1)) for name, values in self._summands().items()}
-        matched = {name: np.moveaxis(totals[name], -2, -1) for name in totals if name.startswith("contour_matched")}
-        of_contours = contour_scores({**totals, **matched})
+        totals = self._totals(weights)
+        of_contours = contour_scores(totals)
         return {
             "mIoU": mean_of_defined(iou_from_counts(*totals["confusion"])),
             **{label: of_contours[key].T for label, key in CURVES.items() if key in of_contours},
             "Trimap-mIoU": mean_of_defined(iou_from_counts(*totals["trimap"])),
             "Boundary-IoU": mean_of_defined(iou_from_counts(*totals["boundary_bands"])),
         }
+
+    def resampled_class_scores(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """The same for each class: `IoU` [K,B] and `BF@<d>px` [K,B] of every width d, named as in tables.
+
+        Args:
+            weights: as of :meth:`resampled_scores`.
+        """
+        totals = self._totals(weights)
+        f = np.moveaxis(f_measure(totals["contour_totals"], totals["contour_matched"]), -1, 0)
+        of_widths = {f"BF@{width}px": values for width, values in zip(self.widths, f, strict=True)}
+        return {"IoU": iou_from_counts(*totals["confusion"]), **of_widths}
 
     def at_widths(self, widths: Sequence[int]) -> ImageCounts:
         """The same counts at some of the widths, ascending.
@@ -88,6 +96,14 @@ class ImageCounts:
         stacked = {name: values.astype(np.int32) for name, values in self.counts.items()}
         names, widths = np.array(self.names), np.array(self.widths, np.int64)
         write_whole(Path(path), lambda file: np.savez_compressed(file, names=names, widths=widths, **stacked))
+
+    def _totals(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Sums of :meth:`_summands` over images that are taken so many times, as `contour_scores` takes them."""
+        # Sums of 2**53 and more would be inexact in float64; 10**9 images of 10**6 pixels are below.
+        weights = np.asarray(weights, np.float64)
+        totals = {name: np.tensordot(values, weights, axes=(0, 1)) for name, values in self._summands().items()}
+        matched = {name: np.moveaxis(totals[name], -2, -1) for name in totals if name.startswith("contour_matched")}
+        return {**totals, **matched}
 
     def _summands(self) -> dict[str, np.ndarray]:
         """The counts, and of the confusion [N,3,K] only what IoU needs: shared, target and predicted pixels."""

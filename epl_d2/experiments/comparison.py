@@ -22,6 +22,7 @@ from .intervals import (
 __all__ = [
     "REPLICATES",
     "Runs",
+    "class_gains",
     "difference_rows",
     "find_runs",
     "folder_of_unit",
@@ -160,10 +161,7 @@ def paired_gain(
     if not common:
         return [], np.empty((0, len(metrics))), np.empty((2, 0))
     ours, theirs = ([runs[unit] for unit in common] for runs in (method, reference))
-    starts = [unit[0] if isinstance(unit, tuple) else "" for unit in common]
-    names = theirs[0].names
-    blocks = len(names) if block is None else blocks_of_frames(names, block)
-    replicates = paired_differences(ours, theirs, *bootstrap_draws(starts, blocks, REPLICATES))
+    replicates = paired_differences(ours, theirs, *_draws(common, theirs[0], block))
     pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
     by_seed = np.array([[a.get(metric, np.nan) - b.get(metric, np.nan) for metric in metrics] for a, b in pairs])
     unknown = np.full(1, np.nan)
@@ -225,6 +223,41 @@ def seed_difference_rows(
             for seed, row in zip(seeds, by_seed, strict=True)
         ]
     return rows
+
+
+def class_gains(
+    name: str, method: Runs, reference: Runs, metrics: Sequence[str], block: int | None = None
+) -> dict[str, Any]:
+    """What :func:`epl_d2.evaluation.curves.draw_class_gains` takes: the gain of each class with its interval.
+
+    Args:
+        name: of the method.
+        method, reference, block: as of :func:`paired_gain`, with a unit that both have.
+        metrics: `IoU` and `BF@<d>px`.
+    """
+    common = [unit for unit in method if unit in reference]
+    units, images = _draws(common, reference[common[0]], block)
+    whole = np.ones((1, images.shape[1]))
+    record: dict[str, Any] = {"name": name}
+    pairs = [(method[unit], reference[unit]) for unit in common]
+    # The first row is that of all images, the others are the replicates.
+    weights = np.concatenate([whole, images])
+    shares = np.concatenate([np.full((1, len(common)), 1 / len(common)), units / units.sum(axis=1, keepdims=True)])
+    gains: dict[str, Any] = dict.fromkeys(metrics, 0.0)
+    for share, (ours, theirs) in zip(shares.T, pairs, strict=True):
+        scores, others = ours.resampled_class_scores(weights), theirs.resampled_class_scores(weights)
+        gains = {metric: gains[metric] + 100 * share * (scores[metric] - others[metric]) for metric in metrics}
+    for metric, of_classes in gains.items():
+        low, high = np.array([percentile_interval(replicates[1:]) for replicates in of_classes]).T
+        record[metric] = {"mean": of_classes[:, 0].tolist(), "low": low.tolist(), "high": high.tolist()}
+    return record
+
+
+def _draws(units: Sequence[Unit], counts: ImageCounts, block: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """How often a replicate draws each unit and each image."""
+    starts = [unit[0] if isinstance(unit, tuple) else "" for unit in units]
+    blocks = len(counts.names) if block is None else blocks_of_frames(counts.names, block)
+    return bootstrap_draws(starts, blocks, REPLICATES)
 
 
 def gain_curves(name: str, method: Runs, reference: Runs, curves: Sequence[str], block: int | None) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def test_resampled_scores_equal_statistics_that_saw_each_image_so_often(counts, 
     assert scores.keys() == {"mIoU", *CURVES} - {"BF-davis"}
     for name in scores.keys() - {"mIoU"}:
         np.testing.assert_allclose(scores[name][:, 1], expected[CURVES[name]], rtol=1e-12)
+    of_classes = counts.resampled_class_scores(np.array([[1, 1, 1, 1, 1], times]))
+    assert of_classes.keys() == {"IoU", *(f"BF@{width}px" for width in WIDTHS)}
+    np.testing.assert_allclose(of_classes["IoU"][:, 1], expected["IoU"], rtol=1e-12)
+    for number, width in enumerate(WIDTHS):
+        per_class = expected["boundary_f_per_class"][:, number]
+        np.testing.assert_allclose(of_classes[f"BF@{width}px"][:, 1], per_class, rtol=1e-12)
 
 
 def test_files_without_the_counts_that_came_later_are_read(counts, tmp_path):

@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import write_image_counts
-from epl_d2.experiments.comparison import difference_rows, find_runs, gain_curves
+from epl_d2.experiments.comparison import class_gains, difference_rows, find_runs, gain_curves, paired_gain
 from epl_d2.experiments.intervals import bootstrap_draws
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare_counts.py"
@@ -154,6 +155,38 @@ def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
         assert row[2] == f"{one['mean'][column]:+.2f} [{one['low'][column]:+.2f}, {one['high'][column]:+.2f}]"
         low, mean, high = (record["BF-micro"][key][column] for key in ("low", "mean", "high"))
         assert low <= mean <= high
+
+
+def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, tmp_path):
+    folder, statistics = runs
+    found = find_runs(folder, "some_test")
+    record = class_gains("better", found["better"], found["base"], ["IoU", "BF@3px"], 2)
+    for metric, of_scores in (("IoU", lambda s: s["IoU"]), ("BF@3px", lambda s: s["boundary_f_per_class"][:, 2])):
+        gains = [
+            of_scores(statistics["better", seed].compute()) - of_scores(statistics["base", seed].compute())
+            for seed in (1, 2)
+        ]
+        np.testing.assert_allclose(record[metric]["mean"], 100 * np.mean(gains, axis=0), rtol=1e-9)
+    # The mean over classes of a replicate is the replicate of the mean, so the ends lie around those of the mean.
+    _, by_seed, (low, high) = paired_gain(found["better"], found["base"], ["BF@3px"], 2)
+    assert np.mean(record["BF@3px"]["mean"]) == pytest.approx(by_seed.mean())
+    assert np.mean(record["BF@3px"]["low"]) <= low[0] + 1e-9 and np.mean(record["BF@3px"]["high"]) >= high[0] - 1e-9
+
+    options = ("--baseline", "base", "--widths", "1", "--class-picture", tmp_path / "classes.png")
+    MetadataCatalog.get("some_test").stuff_classes = ["a", "b", "c"]
+    DatasetCatalog.register("some_test", list)
+    try:
+        assert compare(folder, "--dataset", "some_test", *options)[0] == 0
+        assert cv2.imread(str(tmp_path / "classes.png")) is not None
+        del MetadataCatalog.get("some_test").stuff_classes
+        MetadataCatalog.get("some_test").stuff_classes = ["a", "b"]
+        code, _, error = compare(folder, "--dataset", "some_test", *options)
+        assert code == 1 and "has counts of 3 classes, and some_test has 2" in error
+    finally:
+        DatasetCatalog.remove("some_test")
+        MetadataCatalog.remove("some_test")
+    code, _, error = compare(folder, "--dataset", "some_test", *options)
+    assert code == 1 and "'some_test'" in error
 
 
 @pytest.mark.parametrize(

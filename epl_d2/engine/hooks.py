@@ -62,6 +62,9 @@ class LRScheduler(hooks.LRScheduler):
 
     _resumed = False
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_epoch": self.scheduler.last_epoch}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scheduler.last_epoch = state_dict["last_epoch"]
         self._resumed = True

@@ -56,10 +56,9 @@ class KeepRecord(HookBase):
             self._update(self.trainer.iter + 1)
 
     def after_train(self) -> None:
-        done = min(self.trainer.iter, max(self.trainer.start_iter, self.trainer.max_iter))
         # What ends the training early is on its way while this runs.
         error = sys.exc_info()[1]
-        self._update(done, **({} if error is None else {"error": f"{type(error).__name__}: {error}"}))
+        self._update(self.trainer.iter, **({} if error is None else {"error": f"{type(error).__name__}: {error}"}))
 
     def _update(self, iterations: int, **facts: str) -> None:
         self._last = time.monotonic()

@@ -92,6 +92,26 @@ class Trainer(DefaultTrainer):
             self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
         start_at(self.data_loader, self.start_iter, self._seeded_steps.seed)
 
+    def before_train(self) -> None:
+        super().before_train()
+        if 0 < self.start_iter < self.max_iter:
+            self._make_up_evaluation()
+
+    def _make_up_evaluation(self) -> None:
+        """Evaluate a checkpoint after whose step an undisturbed training evaluates: a kill may have come in between.
+
+        Whether it did is written nowhere for sure, and a second evaluation finds the same as the first.
+        """
+        self.iter = self.storage.iter = self.start_iter - 1
+        for hook in self._hooks:
+            if isinstance(hook, (hooks.EvalHook, hooks.BestCheckpointer)):
+                hook.after_step()
+
+    def after_train(self) -> None:
+        # Detectron2 counts a step where none was left, too; the last evaluation would be of another iteration.
+        self.iter = min(self.iter, max(self.start_iter, self.max_iter))
+        super().after_train()
+
     def run_step(self) -> None:
         super().run_step()
         self._steps_done = self.iter + 1
@@ -106,6 +126,11 @@ class Trainer(DefaultTrainer):
                 self.iter = self._steps_done - 1
                 self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             raise
+
+    def state_dict(self):
+        # The last evaluation, which may find the best model, comes when Detectron2 has counted on.
+        last = max(self.start_iter, self.max_iter) - 1
+        return {**super().state_dict(), "iteration": min(self.iter, last)}
 
     def build_hooks(self):
         stop = StopOnSignal(self.checkpointer)

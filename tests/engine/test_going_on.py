@@ -1,14 +1,17 @@
 """A training that was cut off goes on as if it had not been, whatever the end left on the disk."""
 
+import contextlib
 import logging
 import os
 import resource
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 from detectron2.engine import hooks
+from detectron2.utils.events import get_event_storage
 
 from epl_d2.engine import Trainer
 from epl_d2.engine.stopping import Stopped
@@ -28,23 +31,41 @@ def content(path):
 
 
 def same_weights(ours, expected):
-    ours, expected = content(ours)["model"], content(expected)["model"]
-    return all(torch.equal(ours[name], expected[name]) for name in expected)
+    return same(content(ours)["model"], content(expected)["model"])
+
+
+def same(ours, expected):
+    if isinstance(expected, dict):
+        return ours.keys() == expected.keys() and all(same(ours[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(ours) == len(expected) and all(map(same, ours, expected))
+    return torch.equal(ours, expected) if isinstance(expected, torch.Tensor) else ours == expected
+
+
+def keep_best_of_half(trainer):
+    """Keep the best model as it is when half of the iterations are done and evaluated."""
+
+    def keep(trainer):
+        if trainer.iter == 2:
+            folder = Path(trainer.cfg.OUTPUT_DIR)
+            shutil.copy(folder / "model_best.pth", folder / "best_of_half.pth")
+
+    trainer.register_hooks([hooks.CallbackHook(before_step=keep)])
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_config, tmp_path_factory):
     """The folder of a training of four iterations with dropout that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    train(tiny_config(folder))
+    train(tiny_config(folder), before=keep_best_of_half)
     return folder
 
 
 @pytest.fixture
 def half(whole, tmp_path):
     """What that training had written when half of it was done."""
-    for name in ("model_0000001.pth", "model_best.pth"):
-        shutil.copy(whole / name, tmp_path)
+    shutil.copy(whole / "model_0000001.pth", tmp_path)
+    shutil.copy(whole / "best_of_half.pth", tmp_path / "model_best.pth")
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     return tmp_path
 
@@ -127,6 +148,70 @@ def test_the_best_score_survives(tiny_config, half, whole):
     hook = next(hook for hook in trainer._hooks if isinstance(hook, hooks.BestCheckpointer))
     assert hook.best_metric == 99.0
     assert content(half / "model_best.pth")["best"]["value"] == 99.0
+
+
+class Killed(Exception):
+    """In the place of a signal that nothing survives."""
+
+
+@contextlib.contextmanager
+def evaluations_killed():
+    def end(*_):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "test", end)
+        yield
+
+
+def test_an_evaluation_that_was_killed_is_made_up(tiny_config, whole, tmp_path):
+    cfg = tiny_config(tmp_path)
+    with evaluations_killed():
+        train(cfg)
+    assert not (tmp_path / "model_best.pth").exists()
+    train(cfg, resume=True, before=keep_best_of_half)
+    assert same(content(tmp_path / "best_of_half.pth"), content(whole / "best_of_half.pth"))
+    assert content(tmp_path / "best_of_half.pth")["best"]["iteration"] == 1
+    for name in ("model_best.pth", "model_final.pth"):
+        assert same(content(tmp_path / name), content(whole / name)), name
+
+
+def test_the_last_evaluation_is_made_up_too(tiny_config, tmp_path):
+    calm, torn = (tiny_config(tmp_path / name, **{"TEST.EVAL_PERIOD": 0}) for name in ("calm", "torn"))
+    train(calm)
+    with evaluations_killed():
+        train(torn)
+    train(torn, resume=True)
+    ours, expected = (tmp_path / name / "model_best.pth" for name in ("torn", "calm"))
+    assert same(content(ours), content(expected)) and content(expected)["best"]["iteration"] == 4
+    # Where it is all that is left it is no step ahead of the training.
+    for file in ("model_0000001.pth", "model_0000003.pth", "model_final.pth", "last_checkpoint"):
+        (tmp_path / "torn" / file).unlink()
+    trainer = Trainer(torn)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 4
+
+
+def test_a_signal_ends_an_evaluation_that_is_made_up(tiny_config, whole, half, monkeypatch):
+    (half / "model_best.pth").unlink()
+    with monkeypatch.context() as signalled, pytest.raises(Stopped) as stopped:
+        signalled.setattr(Trainer, "test", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or pytest.fail("went on"))
+        train(tiny_config(half), resume=True)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert (half / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert same(content(half / "model_0000001.pth"), content(whole / "model_0000001.pth"))
+    train(tiny_config(half), resume=True, before=keep_best_of_half)
+    assert same(content(half / "best_of_half.pth"), content(whole / "best_of_half.pth"))
+    assert same_weights(half / "model_final.pth", whole / "model_final.pth")
+
+
+@pytest.mark.parametrize("period, at", [(2, [1, 4]), (3, [2, 4]), (0, [4])])
+def test_no_other_evaluation_is_made_up(tiny_config, half, monkeypatch, period, at):
+    """From the second step, after which there is an evaluation or none, to the fourth."""
+    seen = []
+    monkeypatch.setattr(Trainer, "test", lambda *_: seen.append(get_event_storage().iter) or {})
+    train(tiny_config(half, **{"TEST.EVAL_PERIOD": period}), resume=True)
+    assert seen == at
 
 
 def test_a_longer_and_a_shorter_schedule(tiny_config, whole, half, tmp_path_factory, caplog):

@@ -8,6 +8,7 @@ __all__ = ["MUTATIONS", "Mutation"]
 
 KEYS = "tests/engine/test_wiring.py"
 TRAINER = "tests/engine/test_trainer_wiring.py"
+GOING_ON = "tests/engine/test_going_on.py"
 WIRING = "tests/modeling/test_wiring.py"
 MASK_HEAD = "tests/modeling/test_mask_head.py"
 EXTRA = "tests/modeling/test_extra_losses.py"
@@ -413,6 +414,27 @@ MUTATIONS = (
         "BestCheckpointer(self.cfg.TEST.EVAL_PERIOD,",
         "BestCheckpointer(self.cfg.SOLVER.CHECKPOINT_PERIOD,",
         (f"{TRAINER}::test_the_trainer_holds_its_periods",),
+    ),
+    Mutation(
+        "evaluation_not_made_up",
+        "epl_d2/engine/trainer.py",
+        "            self._make_up_evaluation()\n",
+        "            pass\n",
+        (f"{GOING_ON}::test_an_evaluation_that_was_killed_is_made_up",),
+    ),
+    Mutation(
+        "evaluation_made_up_for_no_best_model",
+        "epl_d2/engine/trainer.py",
+        "isinstance(hook, (hooks.EvalHook, hooks.BestCheckpointer))",
+        "isinstance(hook, hooks.EvalHook)",
+        (f"{GOING_ON}::test_an_evaluation_that_was_killed_is_made_up",),
+    ),
+    Mutation(
+        "evaluation_made_up_a_step_late",
+        "epl_d2/engine/trainer.py",
+        "self.iter = self.storage.iter = self.start_iter - 1",
+        "self.iter = self.start_iter - 1",
+        (f"{GOING_ON}::test_an_evaluation_that_was_killed_is_made_up",),
     ),
     Mutation(
         "wandb_after_tensorboard",

@@ -53,6 +53,7 @@ OPTIONS = {
 }
 ENDLESS = {"SOLVER.MAX_ITER": 100000, "SOLVER.CHECKPOINT_PERIOD": 100000, "TEST.EVAL_PERIOD": 0}
 STARTED = "Starting training from iteration"
+EVALUATING = "Start inference on"
 RUNNING = "  iter: "  # twenty steps on; before the first one, processes that load the data are still starting
 
 Row = tuple[str, str, bool]
@@ -98,9 +99,10 @@ def half_files(folder: Path) -> list[str]:
     return broken
 
 
-def same_weights(a: Path, b: Path) -> bool:
-    ours, theirs = (read_checkpoint(folder / "model_final.pth")["model"] for folder in (a, b))
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+def same_checkpoint(a: Path, b: Path, name: str = "model_final.pth") -> bool:
+    """Whether two runs' files hold the same weights, and for the best model the same score and iteration."""
+    ours, theirs = (read_checkpoint(folder / name) for folder in (a, b))
+    return _equal(ours["model"], theirs["model"]) and ours.get("best") == theirs.get("best")
 
 
 def running(text: str) -> list[int]:
@@ -122,7 +124,7 @@ def children(process: subprocess.Popen) -> list[int]:
 
 
 def kills(work: Path, times: int = 6) -> Iterator[Row]:
-    """SIGKILL at random moments, then --resume, against a training that nobody disturbed."""
+    """SIGKILL at random moments and within evaluations, then --resume, against a training that nobody disturbed."""
     calm, torn, log = work / "calm", work / "torn", work / "torn.log"
     process = start(command(calm), work / "calm.log")
     process.wait()
@@ -131,25 +133,22 @@ def kills(work: Path, times: int = 6) -> Iterator[Row]:
         before = log.stat().st_size if log.exists() else 0
         process = start(command(torn, "--resume"), log)
         if killed < times:
-            while process.poll() is None and STARTED not in log.read_text(errors="replace")[before:]:
-                time.sleep(0.1)
-            time.sleep(draw.uniform(0.1, 2.5))
+            moment, longest = (EVALUATING, 0.3) if killed % 2 else (STARTED, 2.5)
+            while process.poll() is None and moment not in log.read_bytes()[before:].decode(errors="replace"):
+                time.sleep(0.02)
+            time.sleep(draw.uniform(0, longest))
             killed += process.poll() is None
             process.kill()
         if process.wait() == 0:
             break
         broken |= set(half_files(torn))
         named += (torn / "last_checkpoint").exists() and "best" in (torn / "last_checkpoint").read_text()
-    yield f"{killed} kills at random moments: checkpoints that are half", str(len(broken)), not broken
+    yield f"{killed} kills, half of them within evaluations: checkpoints that are half", str(len(broken)), not broken
     yield "last_checkpoint naming model_best.pth", str(named), not named
-    same = same_weights(calm, torn)
+    same = same_checkpoint(calm, torn, "model_final.pth")
     yield "final weights, with dropout, equal the undisturbed run's bit for bit", "yes" if same else "no", same
-    best = [read_checkpoint(folder / "model_best.pth")["best"] for folder in (calm, torn)]
-    yield (
-        "the best model and its score are the undisturbed run's",
-        "yes" if best[0] == best[1] else "no",
-        best[0] == best[1],
-    )
+    same = same_checkpoint(calm, torn, "model_best.pth")
+    yield "the best model, its score and iteration are the undisturbed run's", "yes" if same else "no", same
     left = list(torn.glob(".*"))
     yield "temporary files left after the last resume", str(len(left)), not left
 
@@ -253,7 +252,7 @@ def launchers(work: Path) -> Iterator[Row]:
     for task in tasks:
         task.wait()
     for name in ("torchrun", "srun"):
-        same = same_weights(work / "ours", work / name)
+        same = same_checkpoint(work / "ours", work / name)
         label = f"two processes of {name}{' (its variables)' if name == 'srun' else ''} equal those of --num-gpus 2"
         yield f"{label} bit for bit", "yes" if same else "no", same
 

@@ -8,6 +8,7 @@ import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg as get_detectron2_cfg
 from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
 
 from epl_d2.losses import defaults
 
@@ -74,14 +75,14 @@ class EPLCfgNode(CN):
 
 
 def get_cfg() -> EPLCfgNode:
-    """Detectron2's default configuration with the keys of DeepLab and of epl_d2 added."""
+    """Detectron2's default configuration with the keys of DeepLab, of PointRend and of epl_d2 added."""
     cfg = EPLCfgNode(get_detectron2_cfg())
     add_epl_config(cfg)
     return cfg
 
 
 def add_epl_config(cfg: CN) -> None:
-    """Add the keys of Detectron2's DeepLab project (where they are missing) and those of epl_d2 to `cfg`, in place.
+    """Add the keys of Detectron2's DeepLab and PointRend, where they are missing, and of epl_d2 to `cfg`, in place.
 
     What these keys name is registered with Detectron2 on the way, see :func:`epl_d2.register`. Of the defaults that
     were there before, which are made for detection and for hard pixel mining, four change:
@@ -96,6 +97,8 @@ def add_epl_config(cfg: CN) -> None:
         add_deeplab_config(cfg)
         # DeepLab's own default mines the hardest 20% of the pixels; the paper's baseline is plain cross entropy.
         cfg.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"
+    if "POINT_HEAD" not in cfg.MODEL:
+        add_pointrend_config(cfg)
     _add_loss_config(cfg)
     _add_extra_loss_config(cfg)
     _add_model_config(cfg)
@@ -151,8 +154,9 @@ def _add_loss_config(cfg: CN) -> None:
     # and the default because of docs/evidence.md.
     cfg.MODEL.EPL.LINE.FORMULATION = defaults.FORMULATION
 
-    # The masks of EPLMaskRCNNConvUpsampleHead: one binary field an instance, of usually 28 x 28 pixels, whatever the
-    # size of the object. The other keys of MODEL.EPL hold for them too, but for IGNORE_MODE and STRIDE.
+    # The masks of EPLMaskRCNNConvUpsampleHead and EPLPointRendMaskHead: one binary field an instance, of usually
+    # 28 x 28 and 7 x 7 pixels, whatever the size of the object. The other keys of MODEL.EPL hold for them too, but for
+    # IGNORE_MODE and STRIDE.
     cfg.MODEL.EPL.MASK = CN()
     cfg.MODEL.EPL.MASK.POINT = CN()
     cfg.MODEL.EPL.MASK.POINT.WEIGHT = defaults.POINT_WEIGHT

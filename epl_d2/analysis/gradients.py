@@ -81,8 +81,11 @@ def analyze_mask_gradients(
         The terms, the criterion ("loss_mask") first, and the share of the masks' pixels within each of the widths.
 
     Raises:
-        ValueError: there is no batch, or no foreground proposal in any.
+        ValueError: there is no batch, no foreground proposal in any, or the mask head is of another kind.
     """
+    head = model.roi_heads.mask_head
+    if not hasattr(head, "layers"):
+        raise ValueError(f"{type(head).__name__} has no `layers` from the features of a box to the logits of its mask")
     return _analyze(partial(_mask_gradients, model), batches, widths, _NOTHING_IGNORED, MASK_CRITERION)
 
 

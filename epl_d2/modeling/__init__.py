@@ -2,7 +2,7 @@
 
 from .backbone import DRN, MobileNetV2, WideResNet38, build_ccnet_resnet_backbone
 from .losses import build_epl_loss, build_extra_losses, build_mask_epl_loss
-from .mask_head import EPLMaskRCNNConvUpsampleHead
+from .mask_head import EPLMaskRCNNConvUpsampleHead, EPLPointRendMaskHead, EPLPointRendROIHeads
 from .meta_arch import EPLSemanticSegmentor, SemanticSegmentorWithTTA, with_test_time_protocol
 from .sem_seg_head import (
     EPLCCHead,
@@ -28,6 +28,8 @@ __all__ = [
     "EPLNVIDIADeepLabV3PlusHead",
     "EPLPSAHead",
     "EPLPSPHead",
+    "EPLPointRendMaskHead",
+    "EPLPointRendROIHeads",
     "EPLPyTorchDeepLabHead",
     "EPLSemSegFPNHead",
     "EPLSemanticSegmentor",

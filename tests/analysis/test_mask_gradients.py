@@ -64,6 +64,13 @@ def test_gradients_are_those_of_the_losses():
     assert 0 < terms[2].share[0] < terms[2].share[1] <= 1
 
 
+def test_heads_without_masks_of_boxes_are_named():
+    model = Heads()
+    model.roi_heads.mask_head = nn.Identity()  # such as PointRend's
+    with pytest.raises(ValueError, match="Identity has no `layers` from the features of a box"):
+        analyze_mask_gradients(model, [batch(0)], (1,))
+
+
 def test_the_model_is_left_as_it_was_and_nothing_to_look_at_is_an_error():
     model = Heads().eval()
     with pytest.raises(ValueError, match="no gradient to look at in 0 batches"):

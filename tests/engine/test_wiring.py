@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone, build_sem_seg_head
 from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
 from torch import nn
 
 from epl_d2 import get_cfg
@@ -378,6 +379,7 @@ def surroundings(tmp_path, monkeypatch):
 def test_every_key_that_epl_d2_adds_is_listed():
     theirs = get_detectron2_cfg()
     add_deeplab_config(theirs)
+    add_pointrend_config(theirs)
     ours = leaves(get_cfg())
     assert set(OTHER) == set(ours) - set(leaves(theirs)) - NOT_BUILT
     assert [key for key, value in OTHER.items() if value == ours[key]] == []

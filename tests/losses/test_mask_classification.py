@@ -1,5 +1,6 @@
 """EPL in the criteria of other projects, shown by modules with their interfaces."""
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,40 @@ def test_padding_is_ignored() -> None:
     assert torch.equal(of_sizes, targets.masked_fill(targets == 255, -100))
     assert matched_masks(pred_masks, padded, INDICES)[1].dtype == torch.bool
     assert matched_masks(pred_masks, padded, INDICES, image_sizes=[(9, 9)] * 2, ignore_value=70000)[1].max() == 70000
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_drawn_batches_against_loops(seed: int) -> None:
+    """Any numbers of pictures, matches and pixels, none among them; objects of any type, cut off at drawn sizes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    batch, queries = drawn(1, 4), drawn(1, 6)
+    pred_masks = torch.randn(batch, queries, drawn(1, 5), drawn(1, 5), generator=generator)
+    dtype = (torch.bool, torch.uint8, torch.float32)[seed % 3]
+    objects, indices, image_sizes = [], [], []
+    for _ in range(batch):
+        count, height, width = drawn(0, 5), drawn(1, 9), drawn(1, 9)
+        objects.append(torch.randint(0, 2, (count, height, width), generator=generator).to(dtype))
+        matched = drawn(0, min(queries, count) + 1)
+        indices.append(tuple(torch.randperm(total, generator=generator)[:matched] for total in (queries, count)))
+        image_sizes.append((drawn(1, height + 3), drawn(1, width + 3)))
+    sizes = image_sizes if seed % 2 else None
+    logits, targets = matched_masks(pred_masks, objects, indices, image_sizes=sizes, ignore_value=7)
+
+    height, width = (max(masks.shape[axis] for masks in objects) for axis in (1, 2))
+    assert targets.shape == (sum(len(i) for i, _ in indices), height, width)
+    row = 0
+    for image, (chosen, found) in enumerate(indices):
+        for query, number in zip(chosen.tolist(), found.tolist(), strict=True):
+            assert torch.equal(logits[row], pred_masks[image, query])
+            mask = objects[image][number]
+            h, w = (min(pair) for pair in zip(mask.shape, sizes[image] if sizes else mask.shape, strict=True))
+            for y, x in itertools.product(range(height), range(width)):
+                assert targets[row, y, x] == (mask[y, x] if y < h and x < w else 7)
+            row += 1
 
 
 def test_no_pictures() -> None:

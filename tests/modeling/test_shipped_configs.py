@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(
     p.relative_to(CONFIGS).as_posix()
     for p in CONFIGS.glob("*/*.yaml")
-    if p.parent.name != "grids" and not p.name.startswith(("mask_rcnn_", "panoptic_fpn_"))
+    if p.parent.name != "grids" and not p.name.startswith(("mask_rcnn_", "panoptic_fpn_", "pointrend_"))
 )
 CROP = (65, 65)  # 8k+1 and 16k+1, which PSANet needs
 

@@ -516,6 +516,13 @@ MUTATIONS = (
         (f"{MASK_HEAD}::test_terms_follow_the_schedule_and_switch",),
     ),
     Mutation(
+        "coarse_mask_epl_without_iteration",
+        "epl_d2/modeling/mask_head/point_rend.py",
+        "mask_epl_losses(self.epl, coarse[0], cropped, current_iteration())",
+        'mask_epl_losses(self.epl, coarse[0], cropped, float("inf"))',
+        ("tests/modeling/test_point_rend.py::test_terms_follow_the_schedule_and_switch",),
+    ),
+    Mutation(
         "epl_on_the_masks_of_the_first_class",
         "epl_d2/modeling/mask_head/mask_losses.py",
         "logits = logits[torch.arange(len(logits), device=logits.device), classes]",

@@ -106,6 +106,8 @@ def test_the_fields_of_an_instance_are_those_that_the_head_is_trained_on(root, w
     ("name", "arguments"),
     [
         ("analyze_model", ()),
+        ("benchmark_inference", ()),
+        ("find_prior_shift", ("--dataset", "shapes_panoptic_val", "--weights", "x.pth")),
         ("export_model", ("--format", "onnx", "--output", "x.onnx")),
         ("find_loss_weights", ("--sizes", "MODEL.EPL.LINE.WEIGHT=1")),
         ("visualize_potential", ("--weights", "x.pth", "--shapes", "0", "--output", "x.png")),

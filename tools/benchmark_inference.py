@@ -28,7 +28,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, read_config
+from epl_d2.engine import Trainer, read_config, require_pixel_labels
 from epl_d2.modeling import SemanticSegmentorWithTTA
 
 PROTOCOLS = {
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="config options, KEY VALUE ...")
     args = parser.parse_args()
     cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "the protocols are those of")
     model = Trainer.build_model(cfg).eval()
     image = torch.randint(0, 256, (3, *args.size), dtype=torch.uint8)
     rows = [[name, *measure(model, with_options(cfg, PROTOCOLS[name]), image, args.runs)] for name in args.protocols]

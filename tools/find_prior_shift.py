@@ -28,7 +28,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
 from epl_d2.experiments.results import markdown_table
 from epl_d2.files import write_whole
 from epl_d2.modeling import with_test_time_protocol
@@ -86,6 +86,7 @@ def main() -> int:
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...; comes last")
     args = parser.parse_args()
     cfg = read_config(args.config_file, args.opts)
+    require_pixel_labels(cfg, "shifted are the logits of")
     cfg.DATASETS.TEST = (args.dataset,)
     cfg.TEST.BOUNDARY.WIDTHS = cfg.TEST.BOUNDARY.REPORT_WIDTHS = [1, 3]
     cfg.OUTPUT_DIR = ""  # no files of the evaluators

@@ -104,7 +104,7 @@ def _markdown(grid: Grid, finished: Finished, commit: str) -> list[str]:
         for name, runs in finished.items():
             cells = [with_half_width([run.score(split, metric) for run in runs.values()]) for metric in metrics]
             rows.append([name + marks[name], str(len(runs)), *cells])
-        lines += [*markdown_table(["method", "seeds", *metrics], rows), ""]
+        lines += [*markdown_table(_header(metrics), rows), ""]
         pairs = [(method.name, method.baseline) for method in grid.methods if method.baseline is not None]
         lines += _differences(grid, finished, split, metrics, pairs)
         for control in grid.controls:
@@ -130,6 +130,10 @@ def _markdown(grid: Grid, finished: Finished, commit: str) -> list[str]:
     if any(_DIRTY in mark for mark in marks.values()):
         lines += [f"{_DIRTY} the work tree differed from the commit.", ""]
     return lines[:-1]
+
+
+def _header(metrics: Sequence[str]) -> list[str]:
+    return ["method", "seeds", *(MASK_METRICS.get(metric, metric) for metric in metrics)]
 
 
 def _marks(finished: Finished, commit: str) -> dict[str, str]:
@@ -169,6 +173,6 @@ def _differences(
     return [
         f"Difference to {what}{title}, with the 95% interval {'of t over the seeds' if masks else how}:",
         "",
-        *markdown_table(["method", "seeds", *metrics], rows),
+        *markdown_table(_header(metrics), rows),
         "",
     ]

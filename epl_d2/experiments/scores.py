@@ -19,11 +19,18 @@ __all__ = [
     "scores_of_record",
 ]
 
-# Those of models that find masks, as far as a run has them.
-MASK_METRICS = (
-    *("segm/AP", "segm/AP50", "segm/AP75", "boundary/AP", "boundary/AP50", "boundary/AP75", "bbox/AP"),
-    *("panoptic_seg/PQ", "panoptic_seg/boundary_PQ"),
-)
+# Those of models that find masks, as far as a run has them -> their names in the tables.
+MASK_METRICS = {
+    "segm/AP": "mask AP",
+    "segm/AP50": "mask AP50",
+    "segm/AP75": "mask AP75",
+    "boundary/AP": "boundary AP",
+    "boundary/AP50": "boundary AP50",
+    "boundary/AP75": "boundary AP75",
+    "bbox/AP": "box AP",
+    "panoptic_seg/PQ": "PQ",
+    "panoptic_seg/boundary_PQ": "boundary PQ",
+}
 
 
 def read_scores(file: Path) -> dict[str, float | None]:

@@ -14,9 +14,6 @@ import torch
 from epl_d2 import get_cfg
 from epl_d2.checkpoint.loading import load_weights
 from epl_d2.data.build import build_instance_train_loader
-from epl_d2.data.datasets import register_all_datasets
-from epl_d2.data.shape_annotations import write_shape_annotations
-from epl_d2.data.shapes import write_shapes
 from epl_d2.engine import Trainer, check_config
 
 ROOT = Path(__file__).parents[2]
@@ -40,19 +37,13 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("datasets")
-    settings = {"train": 4, "val": 3, "size": (64, 64), "seed": 0}
-    write_shapes(str(folder / "shapes"), **settings)
-    write_shape_annotations(str(folder / "shapes" / "annotations"), **settings)
-    register_all_datasets(str(folder))
-    yield folder
-    register_all_datasets()
+def root(shapes_with_instances):
+    return shapes_with_instances(train=4, val=3, size=(64, 64), seed=0)
 
 
 def config(name: str, folder, **options):
     cfg = get_cfg()
-    cfg.merge_from_file(f"configs/shapes/{name}.yaml")
+    cfg.merge_from_file(f"configs/{name}.yaml" if "/" in name else f"configs/shapes/{name}.yaml")
     cfg.merge_from_list([part for pair in {**OPTIONS, **options}.items() for part in pair])
     cfg.OUTPUT_DIR = str(folder)
     cfg.freeze()
@@ -114,6 +105,19 @@ def test_panoptic_fpn_trains_in_two_processes_and_is_evaluated_as_in_one(root, t
         for key, value in scores.items():
             assert logged[-1][f"{task}/{key}"] == pytest.approx(value, nan_ok=True), (task, key)
     assert results["panoptic_seg"]["SQ"] > 0
+
+
+@pytest.mark.slow
+def test_pointrend_trains_and_is_evaluated(root, tmp_path):
+    small = {
+        **{"DATASETS.TRAIN": "('shapes_instance_train',)", "DATASETS.TEST": "('shapes_instance_val',)"},
+        **{"MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64, "MODEL.WEIGHTS": ""},
+        **{"MODEL.ROI_HEADS.NUM_CLASSES": 4, "MODEL.POINT_HEAD.NUM_CLASSES": 4, "MODEL.POINT_HEAD.FC_DIM": 8},
+        **{"MODEL.ROI_MASK_HEAD.FC_DIM": 16, "INPUT.MIN_SIZE_TEST": 64},
+    }
+    train(config("COCO-InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_epl", tmp_path, **small))
+    logged = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert {"loss_mask", "loss_mask_point", "loss_mask_epl_line", "boundary/AP50"} <= set().union(*logged)
 
 
 def test_batches_follow_from_the_seed_and_masks_fit_their_pictures(root):

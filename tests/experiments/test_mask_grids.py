@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epl_d2.data.datasets import register_all_datasets
-from epl_d2.data.shape_annotations import write_shape_annotations
-from epl_d2.data.shapes import write_shapes
 from epl_d2.evaluation.mask_scores import read_mask_scores, write_mask_scores
 from epl_d2.experiments.grid import read_grid
 from epl_d2.experiments.plan import plan_runs
@@ -25,23 +22,16 @@ SCORES = {
 }
 
 
-def test_the_shipped_grid_checks_its_data_and_losses(tmp_path):
-    settings = {"train": 2, "val": 1, "size": (32, 32)}
-    write_shapes(str(tmp_path / "shapes"), **settings)
-    write_shape_annotations(str(tmp_path / "shapes/annotations"), **settings)
-    register_all_datasets(str(tmp_path))
-    try:
-        grid = read_grid(SHIPPED)
-        runs = plan_runs(grid, tmp_path, ROOT)
-        assert [run.name for run in runs[:3]] == ["cross_entropy/seed_1", "epl_0.5/seed_1", "epl_2/seed_1"] and len(
-            runs
-        ) == 9
-        with pytest.raises(ValueError, match=r"'epl_0.5' cannot be built: MODEL.EPL.MASK: line_weight"):
-            plan_runs(grid.with_overrides(["MODEL.EPL.MASK.LINE.WEIGHT", "-1.0"]), tmp_path, ROOT)
-        with pytest.raises(ValueError, match=r"ROI_HEADS.NUM_CLASSES is 7, but shapes_instance_train has 4"):
-            plan_runs(grid.with_overrides(["MODEL.ROI_HEADS.NUM_CLASSES", "7"]), tmp_path, ROOT)
-    finally:
-        register_all_datasets()
+def test_the_shipped_grid_checks_its_data_and_losses(shapes_with_instances, tmp_path):
+    shapes_with_instances(train=2, val=1, size=(32, 32))
+    grid = read_grid(SHIPPED)
+    runs = plan_runs(grid, tmp_path, ROOT)
+    assert [run.name for run in runs[:3]] == ["cross_entropy/seed_1", "epl_0.5/seed_1", "epl_2/seed_1"]
+    assert len(runs) == 9
+    with pytest.raises(ValueError, match=r"'epl_0.5' cannot be built: MODEL.EPL.MASK: line_weight"):
+        plan_runs(grid.with_overrides(["MODEL.EPL.MASK.LINE.WEIGHT", "-1.0"]), tmp_path, ROOT)
+    with pytest.raises(ValueError, match=r"ROI_HEADS.NUM_CLASSES is 7, but shapes_instance_train has 4"):
+        plan_runs(grid.with_overrides(["MODEL.ROI_HEADS.NUM_CLASSES", "7"]), tmp_path, ROOT)
 
 
 def test_scores_of_masks_are_kept_and_read(tmp_path):
@@ -78,10 +68,13 @@ def test_results_are_means_and_paired_differences_over_seeds(tmp_path):
     files = write_results(read_grid(SHIPPED), tmp_path / "out", tmp_path, "abc")
     assert [file.name for file in files] == ["results.csv", "results.md"]
     text = (tmp_path / "out" / "results.md").read_text()
-    assert "| method | seeds | segm/AP | boundary/AP |" in text
+    assert "| method | seeds | mask AP | boundary AP |" in text
     half = stats.t.ppf(0.975, 2) * np.std([10, 12, 11], ddof=1) / np.sqrt(3)
     assert f"| 11.00 ± {half:.2f} |" in text
     half = stats.t.ppf(0.975, 1) * np.std([2, 3], ddof=1) / np.sqrt(2)  # of the seeds that both have
     assert f"| epl_2 | 2 | -0.25 [-9.78, +9.28] | +2.50 [{2.5 - half:+.2f}, {2.5 + half:+.2f}] |" in text
     assert "| epl_2, seed 2 |  | -1.00 | +3.00 |" in text and "95% interval of t over the seeds" in text
+    header, first = ((tmp_path / "out" / "results.csv").read_text().splitlines()[i] for i in (0, 1))
+    columns = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (columns["val/segm/AP"], columns["val/boundary/AP"], columns["val/segm/APl"]) == ("20.0000", "10.0000", "")
     assert "Not finished: cross_entropy" not in text and "epl_2/seed_3" in text

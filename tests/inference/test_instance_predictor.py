@@ -15,9 +15,7 @@ from pycocotools import mask as mask_api
 import epl_d2
 from epl_d2 import get_cfg
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.data.datasets import register_all_datasets
-from epl_d2.data.shape_annotations import write_shape_annotations
-from epl_d2.data.shapes import render_scene, write_shapes
+from epl_d2.data.shapes import render_scene
 from epl_d2.engine import Trainer, read_config
 from epl_d2.inference import InstancePrediction, load_predictor
 from epl_d2.inference.mask_fields import mask_field
@@ -48,15 +46,9 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(shapes_with_instances):
     """Two scenes of shapes with their instances."""
-    folder = tmp_path_factory.mktemp("datasets")
-    settings = {"train": 1, "val": 2, "size": (64, 80), "seed": 3}
-    write_shapes(str(folder / "shapes"), **settings)
-    write_shape_annotations(str(folder / "shapes" / "annotations"), **settings)
-    register_all_datasets(str(folder))
-    yield folder
-    register_all_datasets()
+    return shapes_with_instances(train=1, val=2, size=(64, 80), seed=3)
 
 
 @pytest.fixture
@@ -114,6 +106,8 @@ def test_the_fields_of_an_instance_are_those_that_the_head_is_trained_on(root, w
     ("name", "arguments"),
     [
         ("analyze_model", ()),
+        ("benchmark_inference", ()),
+        ("find_prior_shift", ("--dataset", "shapes_panoptic_val", "--weights", "x.pth")),
         ("export_model", ("--format", "onnx", "--output", "x.onnx")),
         ("find_loss_weights", ("--sizes", "MODEL.EPL.LINE.WEIGHT=1")),
         ("visualize_potential", ("--weights", "x.pth", "--shapes", "0", "--output", "x.png")),

@@ -155,6 +155,7 @@ SMALL = [
 ]
 MODELS = {
     "mask_rcnn": ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"],
+    "class_agnostic": ["MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", True],
     "cascade": ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True],
     "panoptic_fpn": ["MODEL.META_ARCHITECTURE", "PanopticFPN"],
 }
@@ -203,4 +204,13 @@ def test_models_are_the_baseline_at_inference_bit_for_bit_and_train(name):
     assert ("loss_epl_line" in losses) == (name == "panoptic_fpn")
     sum(losses.values()).backward()
     assert losses["loss_mask_epl_line"] > 0
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in with_epl.roi_heads.mask_head.parameters())
+    parameters = list(with_epl.roi_heads.mask_head.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+
+    # No object in the whole batch: every parameter has a gradient all the same, for distributed training.
+    with_epl.zero_grad()
+    with EventStorage():
+        losses = with_epl([{**record, "instances": truth[:0]}])
+    assert losses["loss_mask"] == losses["loss_mask_epl_point"] == losses["loss_mask_epl_line"] == 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in parameters)

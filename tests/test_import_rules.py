@@ -186,3 +186,14 @@ def test_setup_does_not_import_torch():
     modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
     assert {module.partition(".")[0] for module in modules} == {"re", "pathlib", "setuptools"}
+
+
+def test_files_of_others_are_unpickled_in_one_place_alone():
+    """Everywhere else PyTorch's and NumPy's readers take tensors and arrays, or nothing."""
+    folders = [PACKAGE, ROOT / "tools", ROOT / "demo"]
+    for path in [ROOT / "train_net.py", *(path for folder in folders for path in folder.rglob("*.py"))]:
+        for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+            name, arguments = ast.unparse(call.func), {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert name != "torch.load" or arguments.get("weights_only") == "True", path
+            assert name not in ("np.load", "numpy.load") or arguments.get("allow_pickle", "False") == "False", path
+            assert name not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), path

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -14,7 +15,7 @@ from detectron2.engine import hooks
 from detectron2.utils.events import get_event_storage
 
 from epl_d2.engine import Trainer
-from epl_d2.engine.stopping import Stopped
+from epl_d2.engine.stopping import StopOnSignal, Stopped
 
 
 def train(cfg, *, resume=False, before=lambda trainer: None):
@@ -88,19 +89,26 @@ def test_a_seed_that_was_drawn_is_that_of_the_checkpoint(tiny_config, tmp_path):
 
 
 def test_files_appear_whole_and_last_checkpoint_names_no_best_model(tiny_config, tmp_path, monkeypatch):
-    seen = []
-    replace = os.replace
+    seen, flushed = [], set()
+    replace, fsync = os.replace, os.fsync
 
     def watched(source, target):
-        content_is_whole = not str(target).endswith(".pth") or "model" in content(source)
-        seen.append((os.path.basename(target), content_is_whole))
+        name = os.path.basename(target)
+        content_is_whole = not name.endswith(".pth") or "model" in content(source)
+        is_safe = os.stat(source).st_ino in flushed or not (name.endswith(".pth") or name == "last_checkpoint")
+        seen.append((name, content_is_whole and is_safe))
         replace(source, target)
 
+    def noted(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
     monkeypatch.setattr(os, "replace", watched)
+    monkeypatch.setattr(os, "fsync", noted)
     train(tiny_config(tmp_path, **{"TEST.EVAL_PERIOD": 1, "SOLVER.CHECKPOINT_PERIOD": 3}))
     names = [name for name, _ in seen]
     assert {"model_best.pth", "model_0000002.pth", "model_final.pth", "last_checkpoint"} <= set(names)
-    assert all(is_whole for _, is_whole in seen)
+    assert all(is_whole_on_disk for _, is_whole_on_disk in seen)
     assert names.index("model_best.pth") < names.index("model_0000002.pth")  # the best came first ...
     assert names[names.index("last_checkpoint") - 1] == "model_0000002.pth"  # ... and was not tagged
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
@@ -139,6 +147,20 @@ def test_without_a_checkpoint_that_loads_the_files_are_named(tiny_config, tmp_pa
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     with pytest.raises(ValueError, match=r"no checkpoint that loads.*0000001\.pth.*best\.pth.*anew without --resume"):
         Trainer(tiny_config(tmp_path)).resume_or_load(resume=True)
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("code in the checkpoint runs",)
+
+
+def test_last_checkpoint_may_name_what_others_wrote(tiny_config, half, caplog, capsys):
+    (half / "theirs.pkl").write_bytes(pickle.dumps({"model": Runs(), "__author__": ""}))
+    (half / "last_checkpoint").write_text("theirs.pkl")
+    found = Trainer(tiny_config(half)).checkpointer.get_checkpoint_file()
+    assert found == str(half / "model_0000001.pth")
+    assert "theirs.pkl is refused" in caplog.text and "could run code" in caplog.text
+    assert "checkpoint runs" not in capsys.readouterr().out
 
 
 def test_the_best_score_survives(tiny_config, half, whole):
@@ -266,6 +288,18 @@ def test_a_signal_ends_an_evaluation_where_it_is(tiny_config, tmp_path, monkeypa
         train(tiny_config(tmp_path, **{"SOLVER.CHECKPOINT_PERIOD": 4}))
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     assert content(tmp_path / "model_0000001.pth")["iteration"] == 1
+
+
+def test_a_second_ctrl_c_ends_the_process_where_it_is():
+    child = os.fork()
+    if not child:
+        StopOnSignal(None).before_train()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.write(2, b"the first one lets the step go on\n")
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT
 
 
 def test_a_full_disk_names_the_file_the_space_and_what_is_kept(tiny_config, half):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -61,6 +62,37 @@ def test_what_cannot_be_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"--num-gpus 2 .*started 8 processes already"):
         launch(print, (), num_gpus=2)
+
+
+TOLD = """
+from detectron2.utils import comm
+from epl_d2.engine.launch import launch
+
+def tell():
+    places = comm.all_gather((comm.get_rank(), comm.get_local_rank(), comm.get_local_size()))
+    print(places == [(0, 0, 2), (1, 1, 2)], comm.get_rank())
+
+launch(tell, (), timeout=1)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_are_one_training():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", TOLD],
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert said == ["True 0", "True 1"] and not any(process.returncode for process in processes)
 
 
 def test_errors_that_another_process_caused_are_told_from_others():

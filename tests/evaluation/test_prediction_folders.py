@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation import BoundaryStatistics, prediction_folders
 from epl_d2.evaluation.prediction_folders import (
     LabelPair,
     count_pairs,
@@ -18,6 +18,7 @@ from epl_d2.evaluation.prediction_folders import (
     find_targets,
     parse_widths,
 )
+from epl_d2.processes import end_with_parent
 
 
 def write(path: Path, labels=None) -> Path:
@@ -76,6 +77,21 @@ def test_files_count_like_arrays(pairs, all_pairs, jobs):
     assert bad == [] and seen == sorted(seen) and seen[-1] == len(pairs)
     for name, values in expected.counts.items():
         np.testing.assert_array_equal(total.counts[name], values)
+
+
+def test_workers_end_with_the_process_that_started_them(pairs, monkeypatch):
+    """That such a process ends with its parent is tested beside `end_with_parent`."""
+
+    class Asked(Exception):
+        pass
+
+    def pool(workers, mp_context, initializer):
+        raise Asked(workers, initializer)
+
+    monkeypatch.setattr(prediction_folders, "ProcessPoolExecutor", pool)
+    with pytest.raises(Asked) as asked:
+        count_pairs(pairs, BoundaryStatistics(6, [1]), jobs=2)
+    assert asked.value.args[1] is end_with_parent
 
 
 def test_label_maps_are_applied(tmp_path):

@@ -148,6 +148,8 @@ def test_flat_predictions_and_images_without_a_contour_give_zero(scene: Callable
         (None, "distances must be a floating-point tensor, got NoneType"),
         (torch.zeros(1, 4, 5), r"distances must have the shape of labels, \[1, 4, 4\], got \[1, 4, 5\]"),
         (torch.zeros(1, 4, 4, device="meta"), "distances must be on the device of labels"),
+        (torch.full((1, 4, 4), -2.0), "distances must be at least 0, got -2.0"),
+        (torch.full((1, 4, 4), torch.nan), "distances must be at least 0, got nan"),
     ],
 )
 def test_maps_that_do_not_fit_are_named(distances: torch.Tensor | None, message: str) -> None:

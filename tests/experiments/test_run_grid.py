@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from epl_d2.data.datasets import register_all_datasets
 from epl_d2.data.shapes import write_shapes
@@ -128,6 +129,30 @@ def half_done(output):
     """Whether one run has finished and another has a checkpoint only."""
     finished = {path.parent for path in output.glob("*/*/run.json")}
     return bool(finished) and any(path.parent not in finished for path in output.glob("*/*/last_checkpoint"))
+
+
+@pytest.mark.slow
+def test_a_size_is_found_at_the_start_trained_with_and_recorded(grid_file, tmp_path, monkeypatch):
+    lovasz = "MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT"
+    text = GRID.replace("seeds: [1, 2]", "seeds: [1]").replace("SOLVER.MAX_ITER, 4", "SOLVER.MAX_ITER, 1")
+    grid_file.write_text(
+        text[: text.index("  epl:")]
+        + f"""\
+  "lovasz_s{{size}}":
+    product: {{size: [0.5, 2]}}
+    opts: [{lovasz}, 7.0]
+    size: "{{size}}"
+"""
+    )
+    output = tmp_path / "output"
+    assert run_here(monkeypatch, grid_file, output, "--methods", "lovasz_*") == 0
+    weights = {}
+    for size in ("0.5", "2"):
+        folder = output / f"lovasz_s{size}" / "seed_1"
+        weights[size] = json.loads((folder / "run.json").read_text())["loss_weights"]["weights"][lovasz]
+        trained = yaml.safe_load((folder / "config.yaml").read_text())["MODEL"]["EXTRA_LOSSES"]["LOVASZ"]["WEIGHT"]
+        assert trained == weights[size] > 0
+    assert weights["2"] == pytest.approx(4 * weights["0.5"])
 
 
 def test_two_grids_in_one_folder_are_refused(tmp_path):

@@ -24,8 +24,9 @@ def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
         if list(size) != [height, width]:
             return f"its RLE is {' x '.join(map(str, size))}, but the image is {height} x {width} (height x width)"
         counts = segmentation["counts"]
-        if isinstance(counts, Sequence) and not isinstance(counts, (str, bytes)) and sum(counts) != height * width:
-            return f"its RLE counts {sum(counts)} pixels, but the image has {height * width}"
+        pixels = sum(_runs(counts) if isinstance(counts, (str, bytes)) else counts)
+        if pixels != height * width:
+            return f"its RLE counts {pixels} pixels, but the image has {height * width}"
         return None
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
         return f"its segmentation is a {type(segmentation).__name__}, expected polygons or an RLE"
@@ -33,6 +34,25 @@ def mask_problem(segmentation: Any, height: int, width: int) -> str | None:
         if not isinstance(polygon, Sequence) or len(polygon) < 6 or len(polygon) % 2:
             return f"its polygon {str(polygon)[:60]} is none: expected at least three points [x, y, x, y, x, y, ...]"
     return None
+
+
+def _runs(counts: str | bytes) -> list[int]:
+    """The lengths of the runs in COCO's compressed form.
+
+    Each character beyond "0" has five bits, the lowest first, and a sixth that says whether the number goes on; the
+    last five bits have the sign. From the fourth number on it is the difference to the last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts.encode() if isinstance(counts, str) else counts:
+        bits = character - ord("0")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
 
 
 def check_coco_masks(dataset: Mapping[str, Any], file: str) -> None:

@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools import mask as mask_api
 from scipy import ndimage
 
-from epl_d2.data.mask_check import check_record_masks
+from epl_d2.data.mask_check import check_record_masks, mask_problem
 from epl_d2.evaluation import InstanceBoundaryEvaluator
 from epl_d2.evaluation.mask_scores import read_mask_scores
 
@@ -275,6 +275,7 @@ def changed(**values) -> dict:
         (changed(segmentation=[]), "annotation 4 of image 0.png: it has no segmentation"),
         (changed(segmentation=rle(np.ones((60, 70)))), r"its RLE is 60 x 70, but the image is 60 x 80"),
         (changed(segmentation={"size": [60, 80], "counts": [10, 20]}), "its RLE counts 30 pixels, .* has 4800"),
+        (changed(segmentation=rle(np.eye(60, 80)) | {"counts": rle(np.eye(60, 80))["counts"][:-2]}), "its RLE counts "),
         (changed(segmentation={"counts": "abc"}), r"its RLE has the keys \['counts'\]"),
         (changed(segmentation=[[1, 2, 3, 4]]), "its polygon .1, 2, 3, 4. is none"),
         (changed(segmentation="abc"), "its segmentation is a str"),
@@ -284,6 +285,16 @@ def changed(**values) -> dict:
 def test_files_whose_masks_do_not_fit_are_named(register, content, message):
     with pytest.raises(ValueError, match=f"instances.json: .*{message}"):
         InstanceBoundaryEvaluator(register(content))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_masks_that_fit_are_no_problem(seed):
+    generator = np.random.default_rng(seed)
+    height, width, scale = generator.integers(1, 40, 3)
+    mask = np.kron(generator.random((height, width)) < generator.random(), np.ones((scale, 3), bool))
+    assert mask_problem(rle(mask), *mask.shape) is None
+    longer = {**rle(mask), "counts": rle(mask)["counts"] + "1"}
+    assert f"pixels, but the image has {mask.size}" in mask_problem(longer, *mask.shape)
 
 
 def test_a_ratio_beyond_the_diagonal_and_predictions_without_masks_are_refused(register):

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import epl_d2.quiet_detectron2  # noqa: F401
 from detectron2.data import MetadataCatalog
 
 from epl_d2 import register

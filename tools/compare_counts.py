@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import epl_d2.quiet_detectron2  # noqa: F401
+
+# isort: split
 from detectron2.data import MetadataCatalog
 
 from epl_d2 import register

@@ -111,7 +111,8 @@ def draw_classes(seed: int) -> Case:
         k = max(k, 2)  # they refuse a softmax over one class
     scale = rng.choice([0.0, 1.0, 5.0, 100.0, 1e4])
     logits = scale * torch.randn(n, k, h, w, generator=generator, dtype=torch.float64)
-    logits = logits.round() if rng.random() < 0.3 else logits
+    # Ties; of even numbers, whose sum over the classes is not 1, as that of probabilities, which are refused.
+    logits = 2 * (logits / 2).round() if rng.random() < 0.3 else logits
     labels = torch.randint(0, k, (n, h, w), generator=generator)
     if rng.random() < 0.5:  # regions instead of noise
         labels = torch.randint(0, k, (n, 1, w), generator=generator).expand(n, h, w).clone()

@@ -17,14 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import epl_d2.quiet_detectron2  # noqa: F401
-
-# isort: split
-from detectron2.data import MetadataCatalog
-
-from epl_d2 import register
 from epl_d2.commands import command
-from epl_d2.data.dataset_check import require_registered
 from epl_d2.evaluation.curves import PANELS, draw_class_gains, draw_gains
 from epl_d2.experiments.comparison import (
     REPLICATES,
@@ -95,6 +88,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def draw_classes(options: argparse.Namespace, methods: Mapping[str, Runs], baseline: Runs) -> None:
+    # Only the names of the classes need Detectron2, which is slow to import.
+    import epl_d2.quiet_detectron2  # noqa: F401
+
+    # isort: split
+    from detectron2.data import MetadataCatalog
+
+    from epl_d2 import register
+    from epl_d2.data.dataset_check import require_registered
+
     register()
     require_registered(options.dataset)
     classes = MetadataCatalog.get(options.dataset).stuff_classes

@@ -113,8 +113,7 @@ def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = 
     """
     rows = []
     for unit, counts in runs.items():
-        blocks = len(counts.names) if block is None else blocks_of_frames(counts.names, block)
-        replicates = scores_by_name(counts, bootstrap_draws(1, blocks, REPLICATES)[1])
+        replicates = scores_by_name(counts, _draws([unit], counts, block)[1])
         scores, cells = scores_of(counts), []
         for metric in metrics:
             score = scores.get(metric, np.nan)

@@ -14,8 +14,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import write_image_counts
-from epl_d2.experiments.comparison import class_gains, difference_rows, find_runs, gain_curves, paired_gain
-from epl_d2.experiments.intervals import bootstrap_draws
+from epl_d2.experiments.comparison import class_gains, difference_rows, find_runs, gain_curves, paired_gain, pool_starts
+from epl_d2.experiments.intervals import bootstrap_draws, paired_differences
 
 TOOL = Path(__file__).parents[2] / "tools" / "compare_counts.py"
 SHIFTS = {"base": 3, "better": 1, "worse": 4}
@@ -63,6 +63,7 @@ def compare(monkeypatch, capsys):
         code = tool.main()
         return code, *capsys.readouterr()
 
+    run.tool = tool
     return run
 
 
@@ -108,6 +109,15 @@ def test_runs_from_several_starting_points_are_one_method(compare, tmp_path):
     count, of_miou = cells(gains, "better")[:2]
     assert count == "4" and of_miou.startswith(f"{sum(differences.values()) / 4:+.2f} [")
     assert compare(tmp_path / "stored", *options)[1] == text
+
+    pooled = pool_starts(find_runs(tmp_path / "runs", "some_test"))
+    ours, theirs = ([*pooled[method].values()] for method in ("better", "base"))
+    ends = {}
+    for name, seeds in (("starts", [11, 11, 12, 12]), ("seeds", 4)):
+        replicates = paired_differences(ours, theirs, *bootstrap_draws(seeds, 6, 2000))["mIoU"]
+        ends[name] = np.quantile(replicates, [0.025, 0.975])
+    assert of_miou.endswith(f"[{ends['starts'][0]:+.2f}, {ends['starts'][1]:+.2f}]")
+    assert np.abs(ends["starts"] - ends["seeds"]).max() > 0.01
 
     (tmp_path / "runs" / "base_from_11").rename(tmp_path / "runs" / "alone")
     code, _, error = compare(tmp_path / "runs", *options)
@@ -157,7 +167,7 @@ def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
         assert low <= mean <= high
 
 
-def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, tmp_path):
+def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, tmp_path, monkeypatch):
     folder, statistics = runs
     found = find_runs(folder, "some_test")
     record = class_gains("better", found["better"], found["base"], ["IoU", "BF@3px"], 2)
@@ -178,6 +188,12 @@ def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, t
     try:
         assert compare(folder, "--dataset", "some_test", *options)[0] == 0
         assert cv2.imread(str(tmp_path / "classes.png")) is not None
+        drawn = []
+        monkeypatch.setattr(compare.tool, "draw_class_gains", lambda *given: drawn.append(given) or given[-1].touch())
+        assert compare(folder, "--dataset", "some_test", *options, "--block", "2")[0] == 0
+        ((better, worse), classes, reference, _) = drawn[0]
+        assert (classes, reference, worse["name"]) == (["a", "b", "c"], "base", "worse")
+        assert better == class_gains("better", found["better"], found["base"], ["IoU", "BF@1px"], 2)
         del MetadataCatalog.get("some_test").stuff_classes
         MetadataCatalog.get("some_test").stuff_classes = ["a", "b"]
         code, _, error = compare(folder, "--dataset", "some_test", *options)

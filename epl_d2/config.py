@@ -143,6 +143,9 @@ def _add_loss_config(cfg: CN) -> None:
     cfg.MODEL.EPL.POINT.KERNEL_SIZE = defaults.KERNEL_SIZE
     # "l1" or "l2" distance between the potentials of label and prediction.
     cfg.MODEL.EPL.POINT.NORM = defaults.NORM
+    # "image": a mean over all pixels, as in the paper. "lines": over the target's lines alone, each class of an image
+    # and direction counting alike (ours); needs a larger weight, see docs/evidence.md.
+    cfg.MODEL.EPL.POINT.REGION = defaults.REGION
 
     cfg.MODEL.EPL.LINE = CN()
     # Factor of the equipotential line loss (eq. 4); 0 switches the term off. The paper's text has 0.01.

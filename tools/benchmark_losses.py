@@ -118,6 +118,7 @@ def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter
         "Lovász-Softmax": lovasz_softmax_loss,
         "boundary F": boundary_f_loss,
         "EPL point": lambda x, y: point_loss(x, y, **options),
+        "EPL point, on the lines": lambda x, y: point_loss(x, y, region="lines", **options),
         "EPL point, L1": lambda x, y: point_loss(x, y, norm="l1", **options),
         "EPL line, official": lambda x, y: line_loss(x, y, formulation="official", **options),
         "EPL line, contour": lambda x, y: line_loss(x, y, formulation="contour", **options),

@@ -10,6 +10,7 @@ KERNEL_SIZE = 7
 SPLITTER = "A"
 CONVOLUTION = "anisotropic"
 NORM = "l2"
+REGION = "image"
 MU = 2
 FORMULATION = "contour"
 IGNORE_VALUE = 255

@@ -36,6 +36,7 @@ class EPLLoss(nn.Module):
         point_weight, line_weight: at least 0. A loss with weight 0 is not computed.
         point_kernel_size, line_kernel_size: odd, positive, in pixels of the labels.
         splitter, convolution, norm, mu, formulation, ignore_value, ignore_mode, mode: see `point_loss` and `line_loss`.
+        point_region: "image", or "lines" for the point loss on the target's lines alone: see `point_loss`.
         stride: evaluate EPL on logits of 1/stride of the label size (rounded up). Logits of another size are resized
             bilinearly; a cell of stride x stride labels is represented by the one in its middle; kernel sizes are
             divided by the stride, to the nearest odd number of at least 3.
@@ -69,6 +70,7 @@ class EPLLoss(nn.Module):
         splitter: str = defaults.SPLITTER,
         convolution: str = defaults.CONVOLUTION,
         norm: str = defaults.NORM,
+        point_region: str = defaults.REGION,
         mu: int = defaults.MU,
         formulation: str = defaults.FORMULATION,
         ignore_value: int = defaults.IGNORE_VALUE,
@@ -95,7 +97,7 @@ class EPLLoss(nn.Module):
         check_choice("backend", backend, BACKENDS)
         self.point_weight = point_weight
         self.line_weight = line_weight
-        self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)
+        self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm, point_region)
         self.line = LineTerm(scaled_kernel_size(line_kernel_size, stride), splitter, convolution, mu, formulation)
         self.ignore_value = ignore_value
         self.ignore_mode = ignore_mode

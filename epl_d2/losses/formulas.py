@@ -43,6 +43,21 @@ def point_sums(residual: Tensor, position: Tensor, norm: str) -> tuple[Tensor, T
     return cost.sum(dtype=torch.float64), position.sum() * (residual.shape[1] * residual.shape[2])
 
 
+def target_region(energy_y: Tensor, position: Tensor, radius: int) -> Tensor:
+    """The target's line pixels, 1 <= E(y) < r + 1, of ``[N, S, K, H, W]``; positions are ``[N, 1, H, W]``."""
+    return (energy_y >= 1) & (energy_y < radius + 1) & position.unsqueeze(1)
+
+
+def band_sums(energy_y: Tensor, residual: Tensor, position: Tensor, radius: int, norm: str) -> tuple[Tensor, Tensor]:
+    """Sum over the rows of ``[N, S, K, H, W]`` of the mean of |E(y) - E(p)|^q over the target's lines, in float64, and
+    how many rows have a line."""
+    target = target_region(energy_y, position, radius)
+    cost = (residual.abs() if norm == "l1" else residual.square()).where(target, 0)
+    number = target.sum((-2, -1))
+    means = cost.sum((-2, -1), dtype=torch.float64) / number.clamp(min=1)
+    return means.sum(), (number > 0).sum()
+
+
 def predicted_region(energy_y: Tensor, energy_p: Tensor, position: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Line regions of the target and of the prediction (Algorithm 1, lines 3 to 8).
 
@@ -57,13 +72,13 @@ def predicted_region(energy_y: Tensor, energy_p: Tensor, position: Tensor, radiu
     Returns:
         Two boolean tensors ``[N, S, K, H, W]``.
     """
-    position = position.unsqueeze(1).expand_as(energy_y)
-    first = ((energy_y < 1) & position).flatten(-2).sum(-1, keepdim=True)
-    last = ((energy_y < radius + 1) & position).flatten(-2).sum(-1, keepdim=True)
-    order = energy_p.detach().masked_fill(~position, torch.inf).flatten(-2).sort(dim=-1, stable=True).indices
+    valid = position.unsqueeze(1).expand_as(energy_y)
+    first = ((energy_y < 1) & valid).flatten(-2).sum(-1, keepdim=True)
+    last = ((energy_y < radius + 1) & valid).flatten(-2).sum(-1, keepdim=True)
+    order = energy_p.detach().masked_fill(~valid, torch.inf).flatten(-2).sort(dim=-1, stable=True).indices
     rank = torch.arange(order.shape[-1], device=order.device)
     chosen = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, (rank >= first) & (rank < last))
-    return (energy_y >= 1) & (energy_y < radius + 1) & position, chosen.view_as(energy_p)
+    return target_region(energy_y, position, radius), chosen.view_as(energy_p)
 
 
 def line_sums(

@@ -22,6 +22,7 @@ class LineTerm(Term):
     mu: int
     formulation: str
     name: ClassVar[str] = "line"
+    region: ClassVar[str] = "lines"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from . import defaults
-from .arguments import NORMS, check_choice
+from .arguments import NORMS, REGIONS, check_choice
 from .eager import not_compiled
 from .terms import Term, evaluate_term
 
@@ -20,11 +20,13 @@ class PointTerm(Term):
     """
 
     norm: str
+    region: str = defaults.REGION
     name: ClassVar[str] = "point"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("norm", self.norm, NORMS)
+        check_choice("region", self.region, REGIONS)
 
 
 @not_compiled
@@ -36,6 +38,7 @@ def point_loss(
     splitter: str = defaults.SPLITTER,
     convolution: str = defaults.CONVOLUTION,
     norm: str = defaults.NORM,
+    region: str = defaults.REGION,
     ignore_value: int = defaults.IGNORE_VALUE,
     ignore_mode: str = defaults.IGNORE_MODE,
     mode: str = defaults.MODE,
@@ -46,6 +49,10 @@ def point_loss(
     y are the one-hot labels, p = softmax(logits), E the potential energies (`potential_field`). In the sigmoid modes y
     are the targets themselves, p = sigmoid(logits), and each field counts as a class does.
 
+    In the region "lines" (ours, not the paper's) only the target's lines count, the pixels where 1 <= E(y) < r + 1: the
+    mean over all (image, class, direction) rows that have any, of the mean over the line pixels of the row. So each
+    class, however small, and each direction has the same say, as in the "contour" line loss.
+
     Args:
         logits: ``[N, K, H, W]`` (binary: ``[N, H, W]`` or ``[N, 1, H, W]``), any floating-point type. Computed in
             float32 (float64 for float64), autocast off.
@@ -55,6 +62,7 @@ def point_loss(
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
         norm: "l2" (q = 2) or "l1" (q = 1).
+        region: "image", or "lines".
         ignore_value: the label of ignored pixels, any integer.
         ignore_mode: what a ray sees at an ignored pixel: the nearest valid pixel ("nearest"), nothing ("exclude"; both
             leave ignored pixels out of the mean, and their own logits change nothing), or class 0, which they then
@@ -64,7 +72,8 @@ def point_loss(
         reduction: "mean", or "none" for the loss of each image (binary: of each instance).
 
     Returns:
-        Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if no pixel takes part. Differentiable
+        Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if no pixel takes part (in the region
+        "lines": if no row has a line). Differentiable
         once.
 
     Raises:
@@ -76,6 +85,8 @@ def point_loss(
         >>> labels[:, :, 4:] = 1
         >>> point_loss(logits, labels, kernel_size=3).item()  # E(p) is 1, E(y) is 1 on the lines, else 0 or 2
         0.9375
+        >>> point_loss(logits, labels, kernel_size=3, region="lines").item()  # there is one line
+        0.0
     """
-    term = PointTerm(kernel_size, splitter, convolution, norm)
+    term = PointTerm(kernel_size, splitter, convolution, norm, region)
     return evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)

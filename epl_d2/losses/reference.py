@@ -6,7 +6,7 @@ against these. They can be differentiated as often as wanted.
 
 from torch import Tensor
 
-from .formulas import fields, line_sums, point_sums
+from .formulas import band_sums, fields, line_sums, point_sums
 from .modes import as_rows, mask_target
 from .potential import potential_field
 from .target import make_target
@@ -19,14 +19,21 @@ def point_loss(
     splitter: str,
     convolution: str,
     norm: str,
+    region: str,
     ignore_value: int,
     ignore_mode: str = "exclude",
     mode: str = "multiclass",
 ) -> Tensor:
-    """Mean over directions, classes and valid pixels of |E(y) - E(p)|^q (eq. 3). Arguments are not checked."""
-    y, p, position = _fields(logits, labels, kernel_size // 2, ignore_value, ignore_mode, mode)
+    """Mean over directions, classes and valid pixels of |E(y) - E(p)|^q (eq. 3), or over rows of their mean over the
+    target's lines (region "lines"). Arguments are not checked."""
+    radius = kernel_size // 2
+    y, p, position = _fields(logits, labels, radius, ignore_value, ignore_mode, mode)
     residual = potential_field(y - p, kernel_size, splitter, "replicate", convolution)
-    total, terms = point_sums(residual, position, norm)
+    if region == "lines":
+        energy_y = potential_field(y, kernel_size, splitter, "replicate", convolution)
+        total, terms = band_sums(energy_y, residual, position, radius, norm)
+    else:
+        total, terms = point_sums(residual, position, norm)
     return (total / terms.clamp(min=1)).to(p.dtype)
 
 

@@ -27,7 +27,7 @@ from .target import make_target
 
 @dataclass(frozen=True)
 class Term:
-    """The settings that both losses have, and what a kernel knows a loss by (`name`).
+    """The settings that both losses have, and what a kernel knows a loss by (`name`, and `region`).
 
     Raises:
         ValueError: one of them is out of range.

@@ -59,6 +59,8 @@ def test_shared_settings(loss, name, value, allowed) -> None:
 def test_own_settings() -> None:
     with pytest.raises(ValueError, match="norm must be one of 'l1', 'l2', got 2"):
         point_loss(LOGITS, LABELS, norm=2)
+    with pytest.raises(ValueError, match="region must be one of 'image', 'lines', got 'band'"):
+        point_loss(LOGITS, LABELS, region="band")
     with pytest.raises(ValueError, match="formulation must be one of 'official', 'contour', got 'paper'"):
         line_loss(LOGITS, LABELS, formulation="paper")
     for mu in (3, 0, -2, 2.0):

@@ -15,6 +15,7 @@ LOSSES = {
     "point-l1": lambda x, y: point_loss(x, y, kernel_size=5, norm="l1"),
     "point-standard": lambda x, y: point_loss(x, y, kernel_size=3, convolution="standard"),
     "point-C": lambda x, y: point_loss(x, y, kernel_size=5, splitter="C"),
+    "point-lines": lambda x, y: point_loss(x, y, kernel_size=5, region="lines"),
     "line-official": lambda x, y: line_loss(x, y, kernel_size=5, mu=2, formulation="official"),
     "line-contour": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, splitter="B", formulation="contour"),
     "line-standard": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, convolution="standard", formulation="contour"),
@@ -150,5 +151,5 @@ def test_cuda_equals_cpu_and_never_waits(scene: Callable, formulation: str) -> N
     plain = logits.clone().requires_grad_()
     labels = labels.cpu()
     line = reference.line_loss(plain, labels, 7, "A", "anisotropic", 10, formulation, 255)
-    (reference.point_loss(plain, labels, 7, "A", "anisotropic", "l2", 255) + line).backward()
+    (reference.point_loss(plain, labels, 7, "A", "anisotropic", "l2", "image", 255) + line).backward()
     torch.testing.assert_close(on_device.grad.cpu(), plain.grad, rtol=1e-3, atol=1e-5)

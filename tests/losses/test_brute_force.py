@@ -108,6 +108,19 @@ def line_regions(e_y: np.ndarray, e_p: np.ndarray, valid: np.ndarray, r: int) ->
     return target, set(ranked[below : below + len(target)])
 
 
+def brute_band(found: Fields, kernel_size: int, splitter: str, convolution: str, power: int) -> float:
+    y, p, valid = found
+    means = []
+    for i, k in itertools.product(range(y.shape[0]), range(y.shape[1])):
+        of_y = energies(y[i, k], kernel_size, splitter, convolution, "replicate")
+        of_p = energies(p[i, k], kernel_size, splitter, convolution, "replicate")
+        for a, b in zip(of_y, of_p, strict=True):
+            places, _ = line_regions(a, b, valid[i], kernel_size // 2)
+            if places:
+                means.append(sum(abs(a[place] - b[place]) ** power for place in places) / len(places))
+    return sum(means) / len(means)
+
+
 def brute_line(found: Fields, kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str) -> float:
     y, p, valid = found
     r = kernel_size // 2
@@ -174,7 +187,10 @@ def test_potential_field(padding: str, splitter: str, convolution: str, kernel_s
 @pytest.mark.parametrize("splitter, convolution", [("A", "anisotropic"), ("C", "anisotropic"), ("A", "standard")])
 @pytest.mark.parametrize("kernel_size", [3, 7, 21])
 @pytest.mark.parametrize("ignore_mode", ["nearest", "exclude", "background"])
-def test_point(small: tuple, power: int, splitter: str, convolution: str, kernel_size: int, ignore_mode: str) -> None:
+@pytest.mark.parametrize("region", ["image", "lines"])
+def test_point(
+    small: tuple, power: int, splitter: str, convolution: str, kernel_size: int, ignore_mode: str, region: str
+) -> None:
     logits, labels = small
     value = point_loss(
         logits,
@@ -183,11 +199,12 @@ def test_point(small: tuple, power: int, splitter: str, convolution: str, kernel
         splitter=splitter,
         convolution=convolution,
         norm=f"l{power}",
+        region=region,
         ignore_mode=ignore_mode,
     )
     found = fields(logits.numpy(), labels.numpy(), ignore_mode)
-    expected = brute_point(found, kernel_size, splitter, convolution, power)
-    assert value.item() == pytest.approx(expected, rel=1e-10)
+    brute = {"image": brute_point, "lines": brute_band}[region]
+    assert value.item() == pytest.approx(brute(found, kernel_size, splitter, convolution, power), rel=1e-10)
 
 
 @pytest.mark.parametrize("formulation", ["official", "contour"])
@@ -235,6 +252,8 @@ def test_masks(scene: Callable, mode: str, ignore_mode: str, splitter: str, conv
     for power in (1, 2):
         value = point_loss(*given, norm=f"l{power}", **shared)
         assert value.item() == pytest.approx(brute_point(found, 7, splitter, convolution, power), rel=1e-10)
+        value = point_loss(*given, norm=f"l{power}", region="lines", **shared)
+        assert value.item() == pytest.approx(brute_band(found, 7, splitter, convolution, power), rel=1e-10)
     for formulation, mu in (("official", 4), ("contour", 2)):
         value = line_loss(*given, mu=mu, formulation=formulation, **shared)
         expected = brute_line(found, 7, splitter, convolution, mu, formulation)

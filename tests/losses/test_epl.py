@@ -20,14 +20,14 @@ def test_entries_are_the_weighted_losses(scene: Callable) -> None:
         line_kernel_size=9,
         splitter="B",
         norm="l1",
+        point_region="lines",
         mu=4,
         formulation="contour",
     )
     losses = module(logits, labels)
     assert list(losses) == ["loss_epl_point", "loss_epl_line"]
-    torch.testing.assert_close(
-        losses["loss_epl_point"], 0.3 * point_loss(logits, labels, kernel_size=5, splitter="B", norm="l1")
-    )
+    expected = 0.3 * point_loss(logits, labels, kernel_size=5, splitter="B", norm="l1", region="lines")
+    torch.testing.assert_close(losses["loss_epl_point"], expected)
     expected = 2 * line_loss(logits, labels, kernel_size=9, splitter="B", mu=4, formulation="contour")
     torch.testing.assert_close(losses["loss_epl_line"], expected)
 

@@ -41,7 +41,7 @@ def compare(fast: Callable, plain: Callable, logits: Tensor, labels: Tensor, *ar
     return mine.grad
 
 
-POINT = ("kernel_size", "splitter", "convolution", "norm", "ignore_mode")
+POINT = ("kernel_size", "splitter", "convolution", "norm", "region", "ignore_mode")
 LINE = ("kernel_size", "splitter", "convolution", "mu", "formulation", "ignore_mode")
 
 
@@ -67,8 +67,8 @@ def compare_all(
     logits: Tensor, labels: Tensor, width: int = 7, splitter: str = "C", mu: int = 10, ignore_mode: str = "nearest"
 ) -> None:
     for convolution in ("anisotropic", "standard"):
-        for norm in ("l1", "l2"):
-            compare(fast_point, plain_point, logits, labels, width, splitter, convolution, norm, ignore_mode)
+        for choice in itertools.product(("l1", "l2"), ("image", "lines")):
+            compare(fast_point, plain_point, logits, labels, width, splitter, convolution, *choice, ignore_mode)
         for formulation in ("official", "contour"):
             compare(fast_line, plain_line, logits, labels, width, splitter, convolution, mu, formulation, ignore_mode)
 
@@ -86,8 +86,8 @@ def test_plain_path(scene: Callable, convolution: str) -> None:
     logits, labels = scene(ignored=True)
     for given_labels, mode in itertools.product((labels, torch.full_like(labels, 255)), ("nearest", "exclude")):
         for splitter in "ABC":
-            for norm in ("l1", "l2"):
-                compare(point, plain_point, logits, given_labels, 7, splitter, convolution, norm, mode)
+            for choice in itertools.product(("l1", "l2"), ("image", "lines")):
+                compare(point, plain_point, logits, given_labels, 7, splitter, convolution, *choice, mode)
             for formulation in ("official", "contour"):
                 compare(line, plain_line, logits, given_labels, 7, splitter, convolution, 10, formulation, mode)
 
@@ -191,7 +191,7 @@ def test_many_classes(scene: Callable) -> None:
     labels[labels == 255] = 1000
     expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", 1000, "nearest")
     torch.testing.assert_close(line_loss(logits, labels, mu=10, ignore_value=1000), expected, rtol=1e-5, atol=0)
-    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", 1000, "nearest")
+    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", "image", 1000, "nearest")
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=1000), expected, rtol=1e-5, atol=0)
 
 
@@ -201,7 +201,7 @@ def test_other_ignore_values(scene: Callable, ignore_value: int) -> None:
     labels[labels == 255] = ignore_value
     expected = reference.line_loss(logits, labels, 7, "A", "anisotropic", 10, "contour", ignore_value, "nearest")
     torch.testing.assert_close(line_loss(logits, labels, mu=10, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
-    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", ignore_value, "nearest")
+    expected = reference.point_loss(logits, labels, 7, "A", "anisotropic", "l2", "image", ignore_value, "nearest")
     torch.testing.assert_close(point_loss(logits, labels, ignore_value=ignore_value), expected, rtol=1e-5, atol=0)
 
 
@@ -268,7 +268,7 @@ def test_ignored_logits_change_nothing(
     hidden = (labels == 255).unsqueeze(1)
     other = torch.where(hidden, torch.nan, logits)
     choices = {"splitter": splitter, "convolution": convolution, "ignore_mode": ignore_mode}
-    losses = [(point_loss, {"norm": norm}) for norm in ("l1", "l2")]
+    losses = [(point_loss, {"norm": norm, "region": region}) for norm in ("l1", "l2") for region in ("image", "lines")]
     losses += [(line_loss, {"formulation": formulation}) for formulation in ("official", "contour")]
     for loss, choice in losses:
         a, b = (x.detach().clone().requires_grad_() for x in (logits, other))
@@ -286,9 +286,11 @@ def test_bounds(data: tuple[Tensor, Tensor], splitter: str) -> None:
     logits, labels = data
     contour = line_loss(logits, labels, splitter=splitter, formulation="contour")
     assert 0 <= contour <= 1
-    assert 0 <= point_loss(logits, labels, splitter=splitter, norm="l1") <= 4
-    assert 0 <= point_loss(logits, labels, splitter=splitter) <= 16
+    for region in ("image", "lines"):
+        assert 0 <= point_loss(logits, labels, splitter=splitter, region=region, norm="l1") <= 4
+        assert 0 <= point_loss(logits, labels, splitter=splitter, region=region) <= 16
     classes = torch.arange(logits.shape[1])[:, None, None]
     perfect = 2000.0 * (labels.unsqueeze(1) == classes).double()
     assert line_loss(perfect, labels, splitter=splitter, formulation="contour").item() == pytest.approx(0, abs=1e-12)
     assert point_loss(perfect, labels, splitter=splitter) == 0
+    assert point_loss(perfect, labels, splitter=splitter, region="lines") == 0

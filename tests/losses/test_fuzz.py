@@ -93,8 +93,8 @@ def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: in
     }
     name = rng.choice(["point", "line", "line", "epl", *choices])
     if name == "point":  # the norm must not change between two calls
-        norm = rng.choice(["l1", "l2"])
-        return name, lambda x, y: losses.point_loss(x, y, norm=norm, **rays, **ignore)
+        norm, region = rng.choice(["l1", "l2"]), rng.choice(["image", "lines"])
+        return name, lambda x, y: losses.point_loss(x, y, norm=norm, region=region, **rays, **ignore)
     return name, choices[name]
 
 
@@ -199,12 +199,13 @@ def mask_loss_of(rng: random.Random, mode: str, ignore_value: int) -> tuple[Call
     rays["ignore_mode"] = rng.choice(["nearest", "nearest", "exclude"])
     ignore = {"ignore_value": ignore_value, "mode": mode}
     line = {"mu": rng.choice([2, 4, 10, 20]), "formulation": rng.choice(["official", "contour", "contour"])}
+    point = {"norm": rng.choice(["l1", "l2"]), "region": rng.choice(["image", "lines"])}
     if kind == "epl":
         stride, kernel_size = rng.choice([1, 2, 3]), rays.pop("kernel_size")
         sizes = {"point_kernel_size": kernel_size, "line_kernel_size": rng.choice([3, 7])}
         epl = losses.EPLLoss(point_weight=1, line_weight=1, stride=stride, **sizes, **line, **rays, **ignore)
         return lambda x, y: sum(epl(x, y).values()), None
-    settings = {**rays, **(line if kind == "line" else {"norm": rng.choice(["l1", "l2"])})}
+    settings = {**rays, **(line if kind == "line" else point)}
     loss, formula = (getattr(module, f"{kind}_loss") for module in (losses, reference))
     # What is outside has the mirror image of the mask's field, and so the same loss, but for these settings.
     mirrored = rays["ignore_mode"] == "nearest" and rays["convolution"] == "anisotropic"

@@ -47,7 +47,8 @@ def test_line(case: str) -> None:
 @pytest.mark.parametrize("case", CASES[::5])
 def test_plain_losses(case: str) -> None:
     logits, labels, splitter, kernel_size, mu = settings_of(case)
-    check(case, "point", reference.point_loss(logits, labels, kernel_size, splitter, "anisotropic", "l2", 255), logits)
+    value = reference.point_loss(logits, labels, kernel_size, splitter, "anisotropic", "l2", "image", 255)
+    check(case, "point", value, logits)
     logits, *_ = settings_of(case)
     value = reference.line_loss(logits, labels, kernel_size, splitter, "anisotropic", mu, "official", 255)
     check(case, "line", value, logits)

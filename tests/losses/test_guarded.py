@@ -18,6 +18,7 @@ from epl_d2.losses.point import PointTerm
 TERMS = [
     PointTerm(7, "A", "anisotropic", "l2"),
     PointTerm(5, "C", "anisotropic", "l1"),
+    PointTerm(7, "B", "anisotropic", "l2", "lines"),
     LineTerm(7, "A", "anisotropic", 2, "contour"),
     LineTerm(11, "B", "anisotropic", 20, "official"),
 ]
@@ -178,8 +179,9 @@ def test_rounding_is_no_wrong_result(fake: Kernels, term: Any, dtype: torch.dtyp
     [
         (TERMS[0], PointTerm(5, "A", "anisotropic", "l2")),
         (TERMS[1], PointTerm(5, "A", "anisotropic", "l1")),
-        (TERMS[2], LineTerm(7, "A", "anisotropic", 4, "contour")),
-        (TERMS[3], LineTerm(11, "B", "anisotropic", 20, "contour")),
+        (TERMS[2], PointTerm(7, "B", "anisotropic", "l2", "image")),
+        (TERMS[3], LineTerm(7, "A", "anisotropic", 4, "contour")),
+        (TERMS[4], LineTerm(11, "B", "anisotropic", 20, "contour")),
     ],
 )
 def test_another_setting_is_a_wrong_result(fake: Kernels, term: Any, other: Any) -> None:

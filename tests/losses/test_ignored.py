@@ -16,6 +16,7 @@ from epl_d2.losses.target import make_target, nearest_valid
 LOSSES = {
     "point": lambda x, y, **more: point_loss(x, y, **more),
     "point-standard": lambda x, y, **more: point_loss(x, y, convolution="standard", norm="l1", **more),
+    "point-lines": lambda x, y, **more: point_loss(x, y, region="lines", **more),
     "line-A": lambda x, y, **more: line_loss(x, y, mu=2, formulation="contour", **more),
     "line-C": lambda x, y, **more: line_loss(x, y, mu=2, splitter="C", formulation="contour", **more),
     "line-standard": lambda x, y, **more: line_loss(x, y, mu=2, convolution="standard", formulation="contour", **more),

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from epl_d2.losses.kernels import plain
 LOSSES = [
     (point_loss, {}),
     (point_loss, {"norm": "l1", "splitter": "C", "kernel_size": 5}),
+    (point_loss, {"region": "lines", "kernel_size": 5}),
     (line_loss, {}),
     (line_loss, {"mu": 10, "splitter": "B", "kernel_size": 11}),
     (line_loss, {"formulation": "official"}),
@@ -43,7 +45,7 @@ def value_and_gradient(loss: Callable, logits: Tensor, *arguments: object, **set
 
 
 @pytest.mark.parametrize("ignore_mode", ["nearest", "background"])
-@pytest.mark.parametrize(("loss", "choice"), LOSSES[:4], ids=lambda x: getattr(x, "__name__", str(x)))
+@pytest.mark.parametrize(("loss", "choice"), LOSSES[:5], ids=lambda x: getattr(x, "__name__", str(x)))
 def test_binary_is_the_softmax_over_0_and_the_logit(
     masks: Callable, loss: Callable, choice: dict, ignore_mode: str
 ) -> None:
@@ -104,11 +106,12 @@ def test_each_instance_counts_alike(masks: Callable, loss: Callable) -> None:
 
 def test_an_instance_without_a_contour_has_no_line(masks: Callable) -> None:
     logits, targets = masks(2, ignored=False)
-    expected = line_loss(logits, targets, mode="binary", reduction="none")
-    for empty in (0, 1, 255):
-        targets[1] = empty
-        torch.testing.assert_close(line_loss(logits, targets, mode="binary"), expected[0])
-        assert line_loss(logits, targets, mode="binary", reduction="none")[1] == 0
+    for loss in (line_loss, partial(point_loss, region="lines")):
+        expected = loss(logits, targets, mode="binary", reduction="none")
+        for empty in (0, 1, 255):
+            without = torch.stack((targets[0], torch.full_like(targets[1], empty)))
+            torch.testing.assert_close(loss(logits, without, mode="binary"), expected[0])
+            assert loss(logits, without, mode="binary", reduction="none")[1] == 0
 
 
 @pytest.mark.parametrize("mode", ["binary", "multilabel"])

@@ -11,6 +11,7 @@ from epl_d2.losses import EPLLoss, line_loss, point_loss
 LOSSES = {
     "point-l1": lambda x, y, w: point_loss(x, y, kernel_size=w, norm="l1"),
     "point-l2": lambda x, y, w: point_loss(x, y, kernel_size=w),
+    "point-lines": lambda x, y, w: point_loss(x, y, kernel_size=w, region="lines"),
     "line-official": lambda x, y, w: line_loss(x, y, kernel_size=w, mu=20, formulation="official"),
     "line-contour": lambda x, y, w: line_loss(x, y, kernel_size=w, mu=20, formulation="contour"),
 }

@@ -24,6 +24,8 @@ POINT = [
     {"ignore_mode": "exclude"},
     {"splitter": "C", "kernel_size": 11},
     {"splitter": "B", "kernel_size": 21},
+    {"region": "lines"},
+    {"region": "lines", "splitter": "C", "kernel_size": 11, "norm": "l1", "ignore_mode": "exclude"},
 ]
 LINE = [
     {"formulation": "official", "mu": 10},
@@ -35,6 +37,7 @@ LINE = [
 TERMS = [
     PointTerm(7, "A", "anisotropic", "l2"),
     PointTerm(21, "C", "anisotropic", "l1"),
+    PointTerm(7, "A", "anisotropic", "l2", "lines"),
     LineTerm(7, "A", "anisotropic", 2, "contour"),
     LineTerm(11, "B", "anisotropic", 10, "official"),
 ]
@@ -75,10 +78,10 @@ def test_in_the_interpreter() -> None:
     assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
 
 
-FLOATS = ["logits", "shift", "scale", "scratch", "windows", "slopes", "gradient", "factor", "coefficients"]
+FLOATS = ["logits", "shift", "scale", "scratch", "windows", "slopes", "gradient", "factor", "weights", "coefficients"]
 TYPES = {
     **dict.fromkeys(FLOATS, "*fp32"),
-    **dict.fromkeys(("seen", "position", "counts", "present", "target", "keys", "places", "rest"), "*i32"),
+    **dict.fromkeys(("seen", "position", "counts", "present", "target", "keys", "places", "rest", "sizes"), "*i32"),
     **dict.fromkeys(("K", "H", "W", "pixels", "across", "first"), "i32"),
 }
 TILE = {"BH": 16, "BW": 128, "CHUNK": 1024}
@@ -88,10 +91,12 @@ WINDOWS = {"AXES": 2, "R": 3, **TILE}
 ONES = {"K": 1, "H": 1, "W": 1, "across": 1}
 KERNELS = [
     ("windows", "statistics_kernel", {"SIGMOID": False, "BINS": 32, "BLOCK": 256}),
-    ("point", "point_value_kernel", {"L1": False, **WINDOWS, "R": 5, "AXES": 4}),
-    ("point", "point_value_kernel", {"L1": True, **WINDOWS, **ONES}),
-    ("point", "point_gradient_kernel", {"L1": False, **WINDOWS}),
-    ("point", "point_gradient_kernel", {"L1": True, **WINDOWS, **ONES}),
+    ("point", "point_value_kernel", {"L1": False, "LINES": False, **WINDOWS, "R": 5, "AXES": 4}),
+    ("point", "point_value_kernel", {"L1": True, "LINES": True, **WINDOWS, **ONES}),
+    ("point", "point_gradient_kernel", {"L1": False, "LINES": False, **WINDOWS}),
+    ("point", "point_gradient_kernel", {"L1": True, "LINES": False, **WINDOWS, **ONES}),
+    ("point", "point_gradient_kernel", {"L1": False, "LINES": True, **WINDOWS}),
+    ("point", "line_sizes_kernel", WINDOWS),
     ("select", "count_kernel", {"ZERO": True, "LEVEL": 0, **BINS, **WINDOWS}),
     ("select", "count_kernel", {"ZERO": False, "LEVEL": 4, **BINS, **WINDOWS}),
     ("select", "narrow_kernel", {"R": 3, "LEVEL": 0, **BINS}),

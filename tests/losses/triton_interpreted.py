@@ -65,8 +65,8 @@ def compare(
     assert not (mine.grad.movedim(1, -1)[ignored] if mode == "multiclass" else mine.grad[ignored]).any()
 
 
-def point_term(kernel_size: int, splitter: str, norm: str) -> PointTerm:
-    return PointTerm(kernel_size, splitter, "anisotropic", norm)
+def point_term(kernel_size: int, splitter: str, norm: str, region: str = "image") -> PointTerm:
+    return PointTerm(kernel_size, splitter, "anisotropic", norm, region)
 
 
 def line_term(kernel_size: int, splitter: str, mu: int, formulation: str) -> LineTerm:
@@ -82,7 +82,9 @@ def line(logits: Tensor, labels: Tensor, *settings: Any, **modes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [(3, "A", "l1"), (7, "C", "l2"), (11, "B", "l1")], ids=lambda settings: "-".join(map(str, settings))
+    "settings",
+    [(3, "A", "l1"), (7, "C", "l2"), (11, "B", "l1"), (3, "C", "l1", "lines"), (7, "A", "l2", "lines")],
+    ids=lambda settings: "-".join(map(str, settings)),
 )
 def test_point(scene: Callable, settings: tuple[Any, ...]) -> None:
     point(*scene((1, 3, 17, 23), ignored=True), *settings)
@@ -103,6 +105,7 @@ def test_batch_with_absent_classes_in_several_tiles(scene: Callable, monkeypatch
     logits, labels = scene((2, 2, 9, 14), seed=3)
     labels[1] = 1
     point(logits, labels, 5, "A", "l2")
+    point(logits, labels, 5, "B", "l2", "lines")
     line(logits, labels, 5, "A", 4, "official")
 
 
@@ -114,6 +117,7 @@ def test_masks(scene: Callable, ignore_mode: str) -> None:
     labels[2] = labels[2].clamp(max=0).where(labels[2] < 255, 255)
     modes = {"ignore_mode": ignore_mode, "mode": "binary"}
     point(logits, labels, 5, "A", "l2", **modes)
+    point(logits, labels, 5, "A", "l2", "lines", **modes)
     line(logits, labels, 5, "A", 2, "contour", **modes)
     line(logits, labels, 3, "B", 4, "official", **modes)
     grouped = logits[:2].unsqueeze(0).half(), labels[:2].unsqueeze(0)
@@ -153,6 +157,7 @@ def test_saturated_logits(scene: Callable) -> None:
 def test_smaller_than_the_kernel(scene: Callable, shape: tuple[int, int, int, int]) -> None:
     logits, labels = scene(shape)
     point(logits, labels, 9, "C", "l2")
+    point(logits, labels, 9, "A", "l2", "lines")
     line(logits, labels, 9, "A", 2, "contour")
 
 
@@ -160,13 +165,14 @@ def test_all_ignored(scene: Callable) -> None:
     logits, labels = scene((1, 2, 6, 7))
     labels = torch.full_like(labels, 255)
     point(logits, labels, 5, "A", "l2")
+    point(logits, labels, 5, "A", "l2", "lines")
     line(logits, labels, 5, "A", 2, "official")
 
 
 def test_ignored_logits_change_nothing(scene: Callable) -> None:
     logits, labels = scene((1, 2, 8, 9), ignored=True)
     other = torch.where((labels == 255).unsqueeze(1), torch.nan, logits)
-    for term in (point_term(3, "A", "l2"), line_term(3, "A", 4, "official")):
+    for term in (point_term(3, "A", "l2"), point_term(3, "A", "l2", "lines"), line_term(3, "A", 4, "official")):
         inputs = logits.clone().requires_grad_(), other.clone().requires_grad_()
         values = [run(term, x, labels) for x in inputs]
         sum(values).backward()
@@ -217,7 +223,7 @@ def test_the_check_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_windows, "TILE", (64, 256))
     monkeypatch.setattr(triton_windows, "CHUNK", 16384)
     like = torch.zeros(1, 1, 32, 32)
-    for term in (point_term(3, "A", "l2"), line_term(3, "A", 2, "contour")):
+    for term in (point_term(3, "A", "l2"), point_term(3, "A", "l2", "lines"), line_term(3, "A", 2, "contour")):
         assert guarded.obstacle(like, term, False, warn=False) is None
     monkeypatch.setattr(guarded, "_obstacles", {})
     monkeypatch.setitem(triton_windows.AXES, "A", (2, 2))  # the diagonals

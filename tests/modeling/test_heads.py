@@ -157,6 +157,7 @@ def test_start_iteration_and_ramp_follow_the_trainer():
         ("LINE.MU", 3),
         ("SPLITTER", "D"),
         ("POINT.NORM", "l3"),
+        ("POINT.REGION", "band"),
         ("LINE.FORMULATION", "literal"),
         ("CONVOLUTION", "dilated"),
     ],

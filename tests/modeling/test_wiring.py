@@ -26,6 +26,7 @@ EPL = {
     "POINT.WEIGHT": 0.3,
     "POINT.KERNEL_SIZE": 13,
     "POINT.NORM": "l1",
+    "POINT.REGION": "lines",
     "LINE.WEIGHT": 0.4,
     "LINE.KERNEL_SIZE": 9,
     "LINE.MU": 6,
@@ -62,7 +63,7 @@ def test_epl_holds_its_keys_under_their_names():
         "point_weight": 0.3,
         "line_weight": 0.4,
         # The odd numbers nearest to 13 / 2 and 9 / 2.
-        "point": PointTerm(kernel_size=7, splitter="C", convolution="standard", norm="l1"),
+        "point": PointTerm(kernel_size=7, splitter="C", convolution="standard", norm="l1", region="lines"),
         "line": LineTerm(kernel_size=5, splitter="C", convolution="standard", mu=6, formulation="official"),
         "ignore_value": 254,
         "ignore_mode": "exclude",
@@ -103,7 +104,7 @@ def test_the_backend_reaches_the_losses(scene, monkeypatch):
         build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
 
 
-POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "ignore_mode": "exclude"}
+POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "region": "lines", "ignore_mode": "exclude"}
 LINE = {"kernel_size": 9, "splitter": "C", "mu": 6, "formulation": "official", "ignore_mode": "exclude"}
 
 

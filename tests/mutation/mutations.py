@@ -142,8 +142,8 @@ MUTATIONS = (
     Mutation(
         "epl_convolution_not_in_point",
         "epl_d2/losses/epl.py",
-        "PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm)",
-        'PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, "anisotropic", norm)',
+        "scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm, point_region",
+        'scaled_kernel_size(point_kernel_size, stride), splitter, "anisotropic", norm, point_region',
         (f"{WIRING}::test_epl_holds_its_keys_under_their_names",),
     ),
     Mutation(
@@ -184,9 +184,30 @@ MUTATIONS = (
     Mutation(
         "point_without_convolution",
         "epl_d2/losses/point.py",
-        "PointTerm(kernel_size, splitter, convolution, norm)",
-        'PointTerm(kernel_size, splitter, "anisotropic", norm)',
+        "PointTerm(kernel_size, splitter, convolution, norm, region)",
+        'PointTerm(kernel_size, splitter, "anisotropic", norm, region)',
         (f"{WIRING}::test_no_setting_could_be_left_out_of_them_unnoticed",),
+    ),
+    Mutation(
+        "band_sees_ignored_pixels",
+        "epl_d2/losses/kernels/cpu/band.py",
+        "if seen[image, row, column] == 0:",
+        "if False:",
+        ("tests/losses/test_fast_path.py::test_plain_path", "tests/losses/test_brute_force.py::test_point"),
+    ),
+    Mutation(
+        "band_counts_shared_windows_twice",
+        "epl_d2/losses/kernels/cpu/band.py",
+        "if strip == 0 or y >= top:",
+        "if True:",
+        ("tests/losses/test_fast_path.py::test_short_strips",),
+    ),
+    Mutation(
+        "point_without_region",
+        "epl_d2/modeling/losses/epl.py",
+        "            point_region=epl.POINT.REGION,\n",
+        "",
+        ("tests/modeling/test_wiring.py::test_epl_holds_its_keys_under_their_names",),
     ),
     Mutation(
         "line_without_ignore_value",

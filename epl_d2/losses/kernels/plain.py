@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..formulas import fields, line_sums, point_sums
+from ..formulas import band_sums, fields, line_sums, point_sums
 from ..potential import Axis, axes_of, axis_energies
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def prepare(logits: Tensor, target: Target) -> Scene:
 
 def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Value of a term, and its gradient by the logits if wanted."""
-    value, gradient = _sum_over_axes(_SUMS[term.name](term), scene, term, need_gradient)
+    value, gradient = _sum_over_axes(_SUMS[term.name, term.region](term), scene, term, need_gradient)
     if gradient is None:
         return value, ()
     if scene.target.fill is not None:
@@ -62,6 +62,14 @@ def _point_sums(term: Any) -> Sums:
     return sums
 
 
+def _band_sums(term: Any) -> Sums:
+    def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
+        energy_y, residual = (axis_energies(field, term.radius, axis, "replicate") for field in (y, y - p))
+        return band_sums(energy_y, residual, position, term.radius, term.norm)
+
+    return sums
+
+
 def _line_sums(term: Any) -> Sums:
     radius = term.radius
     padding = "zero" if term.formulation == "official" else "replicate"
@@ -73,7 +81,8 @@ def _line_sums(term: Any) -> Sums:
     return sums
 
 
-_SUMS = {"point": _point_sums, "line": _line_sums}
+# By the name of a term and the pixels that it takes.
+_SUMS = {("point", "image"): _point_sums, ("point", "lines"): _band_sums, ("line", "lines"): _line_sums}
 
 
 def _sum_over_axes(sums: Sums, scene: Scene, term: Any, need_gradient: bool) -> tuple[Tensor, Tensor | None]:

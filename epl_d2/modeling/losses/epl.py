@@ -64,6 +64,7 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
             splitter=epl.SPLITTER,
             convolution=epl.CONVOLUTION,
             norm=epl.POINT.NORM,
+            point_region=epl.POINT.REGION,
             mu=epl.LINE.MU,
             formulation=epl.LINE.FORMULATION,
             **schedule,

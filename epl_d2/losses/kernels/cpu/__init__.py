@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...formulas import probabilities
 from ..plain import gradient
-from . import line, nearest, point
+from . import band, line, nearest, point
 from .nearest import find_nearest
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Scene", "evaluate", "find_nearest", "gradient", "prepare"]
 
-_LOSSES = {"point": point.value_and_gradient, "line": line.value_and_gradient}
+# By the name of a term and the pixels that it takes.
+_LOSSES = {
+    ("point", "image"): point.value_and_gradient,
+    ("point", "lines"): band.value_and_gradient,
+    ("line", "lines"): line.value_and_gradient,
+}
 
 
 class Scene(NamedTuple):
@@ -53,7 +58,7 @@ def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[
     """Value of a term, and its gradient by the logits if wanted, which replaces the probabilities of the scene (last)
     or a copy of them."""
     p = scene.p.clone() if need_gradient and not last else scene.p
-    value = _LOSSES[term.name](p, scene.seen, scene.position, term, need_gradient)
+    value = _LOSSES[term.name, term.region](p, scene.seen, scene.position, term, need_gradient)
     if not need_gradient:
         return value, ()
     if scene.target.fill is not None:

@@ -1,4 +1,4 @@
-"""The point loss and its gradient on a CPU, in one compiled sweep over the image.
+"""The point loss of the whole image and its gradient on a CPU, in one compiled sweep.
 
 The energy is linear, E(y) - E(p) = E(y - p), so one residual field D = y - p is convolved. The two opposite rays of
 an axis see the same windows, each window W(u) once from its first pixel u and once from its last: with c(u) the
@@ -148,7 +148,7 @@ def _sweep(slot, job, p, edges, target, strips, gradients, values, windows, powe
     if need_gradient:
         for k in range(classes):
             for i in range(deep):
-                _through_softmax(p[image, k, top + i], gradient[k, i], inner[i], seen[top + i])
+                through_softmax(p[image, k, top + i], gradient[k, i], inner[i], seen[top + i])
 
 
 @compiled
@@ -191,7 +191,7 @@ def _multiply_add(total, first, second):
 
 
 @compiled
-def _through_softmax(p, gradient, inner, seen):
+def through_softmax(p, gradient, inner, seen):
     """Replace p by p (G - <p, G>), or 0 where no ray sees it."""
     for x in range(len(p)):
         p[x] = p[x] * (gradient[x] - inner[x]) if seen[x] else 0

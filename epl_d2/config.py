@@ -154,7 +154,7 @@ def _add_loss_config(cfg: CN) -> None:
     # Even, positive exponent of the line activation exp(-(E - tau)^mu).
     cfg.MODEL.EPL.LINE.MU = defaults.MU
     # "official": what the authors' released code computes. "contour": Algorithm 1 of the paper with its evident intent,
-    # and the default because of docs/evidence.md.
+    # and the default because of docs/evidence.md. "band": the same without ranks, on a band around the target's lines.
     cfg.MODEL.EPL.LINE.FORMULATION = defaults.FORMULATION
 
     # The masks of EPLMaskRCNNConvUpsampleHead and EPLPointRendMaskHead: one binary field an instance, of usually

@@ -123,6 +123,7 @@ def losses_to_compare(logits: Tensor, labels: Tensor, kernel_size: int, splitter
         "EPL line, official": lambda x, y: line_loss(x, y, formulation="official", **options),
         "EPL line, contour": lambda x, y: line_loss(x, y, formulation="contour", **options),
         "EPL line, contour, mu 2": lambda x, y: line_loss(x, y, formulation="contour", mu=2, **options),
+        "EPL line, band": lambda x, y: line_loss(x, y, formulation="band", **options),
         "EPL point, then EPL line, contour": lambda x, y: (
             point_loss(x, y, **options) + line_loss(x, y, formulation="contour", **options)
         ),

@@ -7,10 +7,13 @@ Shape shorthand in this module: N images, K classes, S directions, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from .potential import Axis, widen
 
 if TYPE_CHECKING:
     from .target import Target
@@ -48,7 +51,9 @@ def target_region(energy_y: Tensor, position: Tensor, radius: int) -> Tensor:
     return (energy_y >= 1) & (energy_y < radius + 1) & position.unsqueeze(1)
 
 
-def band_sums(energy_y: Tensor, residual: Tensor, position: Tensor, radius: int, norm: str) -> tuple[Tensor, Tensor]:
+def point_sums_on_lines(
+    energy_y: Tensor, residual: Tensor, position: Tensor, radius: int, norm: str
+) -> tuple[Tensor, Tensor]:
     """Sum over the rows of ``[N, S, K, H, W]`` of the mean of |E(y) - E(p)|^q over the target's lines, in float64, and
     how many rows have a line."""
     target = target_region(energy_y, position, radius)
@@ -82,18 +87,32 @@ def predicted_region(energy_y: Tensor, energy_p: Tensor, position: Tensor, radiu
 
 
 def line_sums(
-    energy_y: Tensor, energy_p: Tensor, position: Tensor, radius: int, mu: int, formulation: str
+    energy_y: Tensor,
+    energy_p: Tensor,
+    position: Tensor,
+    radius: int,
+    mu: int,
+    formulation: str,
+    axes: Sequence[Axis | None],
 ) -> tuple[Tensor, Tensor]:
     """Sum of the distances between the lines of ``[N, S, K, H, W]``, in float64, and what to divide it by.
 
-    Official: a term for each direction and line, divided by the directions. Contour: a term for each direction, line
-    and (image, class) row that has the line, divided by their number.
+    Official: a term for each direction and line, divided by the directions. Contour and band: a term for each
+    direction, line and (image, class) row that has the line, divided by their number. ``axes``: of each direction.
     """
     official = formulation == "official"
-    target, predicted = predicted_region(energy_y, energy_p, position, radius)
-    t = torch.where(target, energy_y, 0.0)
-    q = torch.where(predicted, energy_p, 0.0)
-    if official:
+    if formulation == "band":
+        target = target_region(energy_y, position, radius)
+        predicted = widen(target, axes, radius) & position.unsqueeze(1)
+        t, q = energy_y, energy_p
+    else:
+        target, predicted = predicted_region(energy_y, energy_p, position, radius)
+        t = torch.where(target, energy_y, 0.0)
+        q = torch.where(predicted, energy_p, 0.0)
+    if formulation == "band":
+        domain_t = domain_q = predicted
+        pooled = (3, 4)
+    elif official:
         domain_t = domain_q = position.unsqueeze(1).expand_as(t)
         pooled = (0, 2, 3, 4)
     else:

@@ -49,8 +49,8 @@ def line_loss(
 
     The lines of the target are the pixels with energy 1..r (r = kernel_size // 2), those of the prediction the same
     number of pixels at the same ranks of energy, in each (image, class) row and direction. The choice of pixels is a
-    constant for the gradient. ``docs/losses.md`` gives both formulations in full. In the sigmoid modes each field is a
-    row: "contour" counts instances, directions and lines alike.
+    constant for the gradient. ``docs/losses.md`` gives the formulations in full. In the sigmoid modes each field is a
+    row: "contour" and "band" count instances, directions and lines alike.
 
     Args:
         logits, labels, mode: see `point_loss`.
@@ -59,9 +59,10 @@ def line_loss(
         convolution: "anisotropic" or "standard", see `potential_field`.
         mu: even, positive; how sharply exp(-(E - tau)^mu) tells line tau from its neighbors.
         formulation: "official", the value of the authors' released code (zero padding, pooled over the batch), or
-            "contour", Algorithm 1 on the lines alone (replicate padding, a mean of terms in [0, 1]).
+            "contour", Algorithm 1 on the lines alone (replicate padding, a mean of terms in [0, 1]), or "band" (ours):
+            "contour" without ranks, both activations taken on the target's lines and r pixels beside them.
         ignore_value, ignore_mode: see `point_loss`.
-        reduction: "mean", or "none" for the loss of each image ("contour" alone: "official" pools the batch).
+        reduction: "mean", or "none" for the loss of each image (not with "official", which pools the batch).
 
     Returns:
         Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if the target has no line. Differentiable

@@ -3,6 +3,8 @@
 Shape shorthand in this module: N images, K fields (classes), S directions, H x W pixels.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +29,11 @@ def axes_of(splitter: str) -> tuple[Axis, ...]:
 def directions_of(splitter: str) -> tuple[Axis, ...]:
     """The unit steps (dy, dx) of the rays of a splitter, in the order of the direction dimension of a field."""
     return tuple(step for dy, dx in _AXES[splitter] for step in ((dy, dx), (-dy, -dx)))
+
+
+def axis_of_each_direction(splitter: str, convolution: str) -> tuple[Axis | None, ...]:
+    """The axis of each direction of a `potential_field`; None for a square."""
+    return (None,) if convolution == "standard" else tuple(axis for axis in axes_of(splitter) for _ in range(2))
 
 
 def pad(fields: Tensor, rows: int, columns: int, padding: str) -> Tensor:
@@ -82,6 +89,23 @@ def _join(first: Tensor, second: Tensor, axis: Axis, done: int, size: int) -> Te
     # Towards the left (dx < 0) windows start at their right end, at column taps - 1 of what was summed.
     left = size if dx < 0 else 0
     return first[..., :rows, left : left + columns] + second[..., dy:, max(0, dx) : max(0, dx) + columns]
+
+
+def widen(mask: Tensor, axes: Sequence[Axis | None], radius: int) -> Tensor:
+    """Grow masks ``[N, S, K, H, W]`` by ``radius`` pixels both ways along an axis for each of the S, or by a square."""
+    return torch.stack([_widen(m, axis, radius) for m, axis in zip(mask.unbind(1), axes, strict=True)], dim=1)
+
+
+def _widen(mask: Tensor, axis: Axis | None, radius: int) -> Tensor:
+    if axis is None:
+        return _widen(_widen(mask, (0, 1), radius), (1, 0), radius)
+    wide = mask.clone()
+    for steps in range(1, radius + 1):
+        if axis[0] * steps < mask.shape[-2] and abs(axis[1]) * steps < mask.shape[-1]:
+            (near, far), (wide_near, wide_far) = along(mask, axis, steps), along(wide, axis, steps)
+            wide_near |= far
+            wide_far |= near
+    return wide
 
 
 def box_sums(fields: Tensor, radius: int, padding: str) -> Tensor:

@@ -6,9 +6,9 @@ against these. They can be differentiated as often as wanted.
 
 from torch import Tensor
 
-from .formulas import band_sums, fields, line_sums, point_sums
+from .formulas import fields, line_sums, point_sums, point_sums_on_lines
 from .modes import as_rows, mask_target
-from .potential import potential_field
+from .potential import axis_of_each_direction, potential_field
 from .target import make_target
 
 
@@ -31,7 +31,7 @@ def point_loss(
     residual = potential_field(y - p, kernel_size, splitter, "replicate", convolution)
     if region == "lines":
         energy_y = potential_field(y, kernel_size, splitter, "replicate", convolution)
-        total, terms = band_sums(energy_y, residual, position, radius, norm)
+        total, terms = point_sums_on_lines(energy_y, residual, position, radius, norm)
     else:
         total, terms = point_sums(residual, position, norm)
     return (total / terms.clamp(min=1)).to(p.dtype)
@@ -55,7 +55,8 @@ def line_loss(
     padding = "zero" if formulation == "official" else "replicate"
     energy_y = potential_field(y, kernel_size, splitter, padding, convolution)
     energy_p = potential_field(p, kernel_size, splitter, padding, convolution)
-    total, terms = line_sums(energy_y, energy_p, position, radius, mu, formulation)
+    axes = axis_of_each_direction(splitter, convolution)
+    total, terms = line_sums(energy_y, energy_p, position, radius, mu, formulation, axes)
     return (total / terms.clamp(min=1)).to(p.dtype)
 
 

@@ -61,7 +61,7 @@ def test_own_settings() -> None:
         point_loss(LOGITS, LABELS, norm=2)
     with pytest.raises(ValueError, match="region must be one of 'image', 'lines', got 'band'"):
         point_loss(LOGITS, LABELS, region="band")
-    with pytest.raises(ValueError, match="formulation must be one of 'official', 'contour', got 'paper'"):
+    with pytest.raises(ValueError, match="formulation must be one of 'official', 'contour', 'band', got 'paper'"):
         line_loss(LOGITS, LABELS, formulation="paper")
     for mu in (3, 0, -2, 2.0):
         with pytest.raises(ValueError, match=f"mu must be a positive even integer, got {mu}"):

@@ -18,6 +18,7 @@ LOSSES = {
     "point-lines": lambda x, y: point_loss(x, y, kernel_size=5, region="lines"),
     "line-official": lambda x, y: line_loss(x, y, kernel_size=5, mu=2, formulation="official"),
     "line-contour": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, splitter="B", formulation="contour"),
+    "line-band": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, splitter="C", formulation="band"),
     "line-standard": lambda x, y: line_loss(x, y, kernel_size=5, mu=4, convolution="standard", formulation="contour"),
 }
 
@@ -133,7 +134,7 @@ def test_distributed_data_parallel(scene: Callable, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.is_available() is False")
 @pytest.mark.filterwarnings("error:EPL's Triton kernels are not used:RuntimeWarning")
-@pytest.mark.parametrize("formulation", ["official", "contour"])
+@pytest.mark.parametrize("formulation", ["official", "contour", "band"])
 def test_cuda_equals_cpu_and_never_waits(scene: Callable, formulation: str) -> None:
     logits, labels = scene(ignored=True)
     expected = point_loss(logits, labels), line_loss(logits, labels, formulation=formulation)

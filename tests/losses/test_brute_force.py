@@ -108,7 +108,7 @@ def line_regions(e_y: np.ndarray, e_p: np.ndarray, valid: np.ndarray, r: int) ->
     return target, set(ranked[below : below + len(target)])
 
 
-def brute_band(found: Fields, kernel_size: int, splitter: str, convolution: str, power: int) -> float:
+def brute_point_on_lines(found: Fields, kernel_size: int, splitter: str, convolution: str, power: int) -> float:
     y, p, valid = found
     means = []
     for i, k in itertools.product(range(y.shape[0]), range(y.shape[1])):
@@ -119,6 +119,16 @@ def brute_band(found: Fields, kernel_size: int, splitter: str, convolution: str,
             if places:
                 means.append(sum(abs(a[place] - b[place]) ** power for place in places) / len(places))
     return sum(means) / len(means)
+
+
+def band(target: set, mask: np.ndarray, r: int, direction: int, splitter: str, convolution: str) -> set:
+    """The valid pixels that lie within r steps of a line along the ray, or in the square around one."""
+    dy, dx = STEPS[splitter][direction] if convolution == "anisotropic" else (0, 0)
+    steps = [(t * dy, t * dx) for t in range(-r, r + 1)]
+    if convolution == "standard":
+        steps = list(itertools.product(range(-r, r + 1), repeat=2))
+    valid = {tuple(place) for place in np.argwhere(mask)}
+    return {(y + a, x + b) for y, x in target for a, b in steps} & valid
 
 
 def brute_line(found: Fields, kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str) -> float:
@@ -140,7 +150,7 @@ def brute_line(found: Fields, kernel_size: int, splitter: str, convolution: str,
         return any(abs(row[0][place] - tau) <= 0.5 + 1e-9 for place in row[2])
 
     total, terms = 0.0, 0
-    for row_list, tau in itertools.product(rows, range(1, r + 1)):
+    for (s, row_list), tau in itertools.product(enumerate(rows), range(1, r + 1)):
         if formulation == "official":
             if not any(has_line(row, tau) for row in row_list):
                 continue
@@ -155,7 +165,9 @@ def brute_line(found: Fields, kernel_size: int, splitter: str, convolution: str,
         for row in row_list:
             if not has_line(row, tau):
                 continue
-            e_y, e_p, target, predicted, _ = row
+            e_y, e_p, target, predicted, mask = row
+            if formulation == "band":
+                target = predicted = band(target, mask, r, s, splitter, convolution)
             d = {place: activity(e_y[place], tau) for place in target}
             dh = {place: activity(e_p[place], tau) for place in predicted}
             constant = sum(d.values()) / sum(v * v for v in d.values())
@@ -203,11 +215,11 @@ def test_point(
         ignore_mode=ignore_mode,
     )
     found = fields(logits.numpy(), labels.numpy(), ignore_mode)
-    brute = {"image": brute_point, "lines": brute_band}[region]
+    brute = {"image": brute_point, "lines": brute_point_on_lines}[region]
     assert value.item() == pytest.approx(brute(found, kernel_size, splitter, convolution, power), rel=1e-10)
 
 
-@pytest.mark.parametrize("formulation", ["official", "contour"])
+@pytest.mark.parametrize("formulation", ["official", "contour", "band"])
 @pytest.mark.parametrize("splitter, convolution", [("A", "anisotropic"), ("C", "anisotropic"), ("A", "standard")])
 @pytest.mark.parametrize("kernel_size, mu", [(3, 2), (7, 10), (11, 4), (21, 20)])
 @pytest.mark.parametrize("ignore_mode", ["nearest", "exclude", "background"])
@@ -253,8 +265,8 @@ def test_masks(scene: Callable, mode: str, ignore_mode: str, splitter: str, conv
         value = point_loss(*given, norm=f"l{power}", **shared)
         assert value.item() == pytest.approx(brute_point(found, 7, splitter, convolution, power), rel=1e-10)
         value = point_loss(*given, norm=f"l{power}", region="lines", **shared)
-        assert value.item() == pytest.approx(brute_band(found, 7, splitter, convolution, power), rel=1e-10)
-    for formulation, mu in (("official", 4), ("contour", 2)):
+        assert value.item() == pytest.approx(brute_point_on_lines(found, 7, splitter, convolution, power), rel=1e-10)
+    for formulation, mu in (("official", 4), ("contour", 2), ("band", 2)):
         value = line_loss(*given, mu=mu, formulation=formulation, **shared)
         expected = brute_line(found, 7, splitter, convolution, mu, formulation)
         assert value.item() == pytest.approx(expected, rel=1e-9)

@@ -88,7 +88,7 @@ def test_threads_after_a_fork() -> None:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("formulation", ["official", "contour"])
+@pytest.mark.parametrize("formulation", ["official", "contour", "band"])
 def test_logits_that_are_no_numbers_give_nan(scene: Callable, bad: float, formulation: str) -> None:
     logits, labels = scene()
     logits[0, 1, 4, 5] = bad

@@ -69,7 +69,7 @@ def compare_all(
     for convolution in ("anisotropic", "standard"):
         for choice in itertools.product(("l1", "l2"), ("image", "lines")):
             compare(fast_point, plain_point, logits, labels, width, splitter, convolution, *choice, ignore_mode)
-        for formulation in ("official", "contour"):
+        for formulation in ("official", "contour", "band"):
             compare(fast_line, plain_line, logits, labels, width, splitter, convolution, mu, formulation, ignore_mode)
 
 
@@ -88,7 +88,7 @@ def test_plain_path(scene: Callable, convolution: str) -> None:
         for splitter in "ABC":
             for choice in itertools.product(("l1", "l2"), ("image", "lines")):
                 compare(point, plain_point, logits, given_labels, 7, splitter, convolution, *choice, mode)
-            for formulation in ("official", "contour"):
+            for formulation in ("official", "contour", "band"):
                 compare(line, plain_line, logits, given_labels, 7, splitter, convolution, 10, formulation, mode)
 
 
@@ -269,7 +269,7 @@ def test_ignored_logits_change_nothing(
     other = torch.where(hidden, torch.nan, logits)
     choices = {"splitter": splitter, "convolution": convolution, "ignore_mode": ignore_mode}
     losses = [(point_loss, {"norm": norm, "region": region}) for norm in ("l1", "l2") for region in ("image", "lines")]
-    losses += [(line_loss, {"formulation": formulation}) for formulation in ("official", "contour")]
+    losses += [(line_loss, {"formulation": formulation}) for formulation in ("official", "contour", "band")]
     for loss, choice in losses:
         a, b = (x.detach().clone().requires_grad_() for x in (logits, other))
         value_a, value_b = loss(a, labels, **choices, **choice), loss(b, labels, **choices, **choice)

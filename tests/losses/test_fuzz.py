@@ -61,7 +61,7 @@ def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: in
     signed = torch.randn(n, k, h, w, generator=generator)
     uniform = torch.rand(n, k, h, w, generator=generator)
     rays, ignore = settings_of(rng), {"ignore_value": ignore_value}
-    line = {"mu": rng.choice([2, 4, 10, 20]), "formulation": rng.choice(["official", "contour"])}
+    line = {"mu": rng.choice([2, 4, 10, 20]), "formulation": rng.choice(["official", "contour", "band"])}
     epl = losses.EPLLoss(
         point_weight=1,
         line_weight=1,
@@ -198,7 +198,7 @@ def mask_loss_of(rng: random.Random, mode: str, ignore_value: int) -> tuple[Call
     kind, rays = rng.choice(["point", "line", "line", "epl"]), settings_of(rng)
     rays["ignore_mode"] = rng.choice(["nearest", "nearest", "exclude"])
     ignore = {"ignore_value": ignore_value, "mode": mode}
-    line = {"mu": rng.choice([2, 4, 10, 20]), "formulation": rng.choice(["official", "contour", "contour"])}
+    line = {"mu": rng.choice([2, 4, 10, 20]), "formulation": rng.choice(["official", "contour", "band"])}
     point = {"norm": rng.choice(["l1", "l2"]), "region": rng.choice(["image", "lines"])}
     if kind == "epl":
         stride, kernel_size = rng.choice([1, 2, 3]), rays.pop("kernel_size")
@@ -209,7 +209,7 @@ def mask_loss_of(rng: random.Random, mode: str, ignore_value: int) -> tuple[Call
     loss, formula = (getattr(module, f"{kind}_loss") for module in (losses, reference))
     # What is outside has the mirror image of the mask's field, and so the same loss, but for these settings.
     mirrored = rays["ignore_mode"] == "nearest" and rays["convolution"] == "anisotropic"
-    mirrored &= kind == "point" or line["formulation"] == "contour"
+    mirrored &= kind == "point" or line["formulation"] != "official"
 
     def plain(x: Tensor, y: Tensor) -> Tensor:
         if not mirrored:

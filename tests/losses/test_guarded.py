@@ -21,6 +21,7 @@ TERMS = [
     PointTerm(7, "B", "anisotropic", "l2", "lines"),
     LineTerm(7, "A", "anisotropic", 2, "contour"),
     LineTerm(11, "B", "anisotropic", 20, "official"),
+    LineTerm(7, "A", "anisotropic", 2, "band"),
 ]
 
 
@@ -182,6 +183,7 @@ def test_rounding_is_no_wrong_result(fake: Kernels, term: Any, dtype: torch.dtyp
         (TERMS[2], PointTerm(7, "B", "anisotropic", "l2", "image")),
         (TERMS[3], LineTerm(7, "A", "anisotropic", 4, "contour")),
         (TERMS[4], LineTerm(11, "B", "anisotropic", 20, "contour")),
+        (TERMS[5], LineTerm(7, "A", "anisotropic", 2, "contour")),
     ],
 )
 def test_another_setting_is_a_wrong_result(fake: Kernels, term: Any, other: Any) -> None:

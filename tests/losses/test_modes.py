@@ -19,6 +19,7 @@ LOSSES = [
     (point_loss, {"region": "lines", "kernel_size": 5}),
     (line_loss, {}),
     (line_loss, {"mu": 10, "splitter": "B", "kernel_size": 11}),
+    (line_loss, {"formulation": "band", "kernel_size": 5}),
     (line_loss, {"formulation": "official"}),
     (line_loss, {"convolution": "standard"}),
 ]
@@ -45,7 +46,7 @@ def value_and_gradient(loss: Callable, logits: Tensor, *arguments: object, **set
 
 
 @pytest.mark.parametrize("ignore_mode", ["nearest", "background"])
-@pytest.mark.parametrize(("loss", "choice"), LOSSES[:5], ids=lambda x: getattr(x, "__name__", str(x)))
+@pytest.mark.parametrize(("loss", "choice"), LOSSES[:6], ids=lambda x: getattr(x, "__name__", str(x)))
 def test_binary_is_the_softmax_over_0_and_the_logit(
     masks: Callable, loss: Callable, choice: dict, ignore_mode: str
 ) -> None:

@@ -14,6 +14,7 @@ LOSSES = {
     "point-lines": lambda x, y, w: point_loss(x, y, kernel_size=w, region="lines"),
     "line-official": lambda x, y, w: line_loss(x, y, kernel_size=w, mu=20, formulation="official"),
     "line-contour": lambda x, y, w: line_loss(x, y, kernel_size=w, mu=20, formulation="contour"),
+    "line-band": lambda x, y, w: line_loss(x, y, kernel_size=w, mu=20, formulation="band"),
 }
 
 
@@ -103,7 +104,7 @@ def test_objects_thinner_than_the_kernel(thickness: int) -> None:
     if thickness == 2:
         labels[:, 1::4] = 1
     logits = torch.randn(1, 2, 12, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    for formulation in ("official", "contour"):
+    for formulation in ("official", "contour", "band"):
         value = line_loss(logits, labels, kernel_size=21, mu=20, formulation=formulation)
         (gradient,) = torch.autograd.grad(value, logits)
         assert torch.isfinite(value)

@@ -33,6 +33,8 @@ LINE = [
     {"formulation": "official", "ignore_mode": "background"},
     {"formulation": "contour", "splitter": "B", "mu": 20},
     {"formulation": "contour", "kernel_size": 21, "mu": 4},
+    {"formulation": "band"},
+    {"formulation": "band", "splitter": "C", "kernel_size": 11, "mu": 10, "ignore_mode": "exclude"},
 ]
 TERMS = [
     PointTerm(7, "A", "anisotropic", "l2"),
@@ -40,6 +42,7 @@ TERMS = [
     PointTerm(7, "A", "anisotropic", "l2", "lines"),
     LineTerm(7, "A", "anisotropic", 2, "contour"),
     LineTerm(11, "B", "anisotropic", 10, "official"),
+    LineTerm(7, "A", "anisotropic", 2, "band"),
 ]
 CASES = [(point_loss, choice) for choice in POINT] + [(line_loss, choice) for choice in LINE]
 
@@ -82,6 +85,7 @@ FLOATS = ["logits", "shift", "scale", "scratch", "windows", "slopes", "gradient"
 TYPES = {
     **dict.fromkeys(FLOATS, "*fp32"),
     **dict.fromkeys(("seen", "position", "counts", "present", "target", "keys", "places", "rest", "sizes"), "*i32"),
+    **dict.fromkeys(("lines", "bits"), "*u8"),
     **dict.fromkeys(("K", "H", "W", "pixels", "across", "first"), "i32"),
 }
 TILE = {"BH": 16, "BW": 128, "CHUNK": 1024}
@@ -101,9 +105,13 @@ KERNELS = [
     ("select", "count_kernel", {"ZERO": False, "LEVEL": 4, **BINS, **WINDOWS}),
     ("select", "narrow_kernel", {"R": 3, "LEVEL": 0, **BINS}),
     ("select", "narrow_kernel", {"R": 3, "LEVEL": 4, **BINS}),
-    ("line", "line_sums_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS}),
-    ("line", "line_gradient_kernel", {"MU": 2, "OFFICIAL": False, **WINDOWS}),
-    ("line", "line_gradient_kernel", {"MU": 10, "OFFICIAL": True, **WINDOWS, **ONES}),
+    ("line", "line_sums_kernel", {"MU": 10, "OFFICIAL": True, "BAND": False, **WINDOWS}),
+    ("line", "line_gradient_kernel", {"MU": 2, "OFFICIAL": False, "BAND": False, **WINDOWS}),
+    ("line", "line_gradient_kernel", {"MU": 10, "OFFICIAL": True, "BAND": False, **WINDOWS, **ONES}),
+    ("line", "line_sums_kernel", {"MU": 2, "OFFICIAL": False, "BAND": True, **WINDOWS}),
+    ("line", "line_gradient_kernel", {"MU": 2, "OFFICIAL": False, "BAND": True, **WINDOWS}),
+    ("band", "mark_lines_kernel", WINDOWS),
+    ("band", "widen_kernel", {"TARGET_BINS": 16, **WINDOWS, "AXES": 4}),
     ("windows", "statistics_kernel", {"SIGMOID": True, "BINS": 2, "BLOCK": 256, "K": 1}),
 ]
 
@@ -116,16 +124,19 @@ def test_compiles_for_gpus(capability: int, tmp_path: Path, monkeypatch: pytest.
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    from epl_d2.losses.kernels.triton import band as triton_band
     from epl_d2.losses.kernels.triton import line as triton_line
     from epl_d2.losses.kernels.triton import point as triton_point
     from epl_d2.losses.kernels.triton import select as triton_select
     from epl_d2.losses.kernels.triton import windows as triton_windows
 
-    modules = {"windows": triton_windows, "point": triton_point, "select": triton_select, "line": triton_line}
+    modules = {"windows": triton_windows, "point": triton_point, "select": triton_select}
+    modules |= {"line": triton_line, "band": triton_band}
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     for module, name, constants in KERNELS[:: 1 if capability == 90 else 3]:
         kernel = getattr(modules[module], name)
         types = {**TYPES, "parts": "*fp64" if module == "point" else "*fp32"}
+        types["band"] = "*u8" if constants.get("BAND") else "*i32"
         signature = {x: "constexpr" if x in constants else types[x] for x in kernel.arg_names}
         source = ASTSource(kernel, signature, dict(constants))
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8})

@@ -92,7 +92,14 @@ def test_point(scene: Callable, settings: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [(3, "B", 2, "contour"), (5, "A", 4, "contour"), (7, "A", 10, "official"), (5, "B", 16, "official")],
+    [
+        (3, "B", 2, "contour"),
+        (3, "A", 10, "band"),
+        (5, "C", 2, "band"),
+        (5, "A", 4, "contour"),
+        (7, "A", 10, "official"),
+        (5, "B", 16, "official"),
+    ],
     ids=lambda settings: "-".join(map(str, settings)),
 )
 def test_line(scene: Callable, settings: tuple[Any, ...]) -> None:
@@ -107,6 +114,7 @@ def test_batch_with_absent_classes_in_several_tiles(scene: Callable, monkeypatch
     point(logits, labels, 5, "A", "l2")
     point(logits, labels, 5, "B", "l2", "lines")
     line(logits, labels, 5, "A", 4, "official")
+    line(logits, labels, 5, "B", 4, "band")
 
 
 @pytest.mark.parametrize("ignore_mode", ["nearest", "exclude"])
@@ -120,6 +128,7 @@ def test_masks(scene: Callable, ignore_mode: str) -> None:
     point(logits, labels, 5, "A", "l2", "lines", **modes)
     line(logits, labels, 5, "A", 2, "contour", **modes)
     line(logits, labels, 3, "B", 4, "official", **modes)
+    line(logits, labels, 3, "B", 4, "band", **modes)
     grouped = logits[:2].unsqueeze(0).half(), labels[:2].unsqueeze(0)
     point(*grouped, 3, "B", "l1", ignore_mode=ignore_mode, mode="multilabel")
 
@@ -167,12 +176,18 @@ def test_all_ignored(scene: Callable) -> None:
     point(logits, labels, 5, "A", "l2")
     point(logits, labels, 5, "A", "l2", "lines")
     line(logits, labels, 5, "A", 2, "official")
+    line(logits, labels, 5, "A", 2, "band")
 
 
 def test_ignored_logits_change_nothing(scene: Callable) -> None:
     logits, labels = scene((1, 2, 8, 9), ignored=True)
     other = torch.where((labels == 255).unsqueeze(1), torch.nan, logits)
-    for term in (point_term(3, "A", "l2"), point_term(3, "A", "l2", "lines"), line_term(3, "A", 4, "official")):
+    for term in (
+        point_term(3, "A", "l2"),
+        point_term(3, "A", "l2", "lines"),
+        line_term(3, "A", 4, "official"),
+        line_term(3, "A", 4, "band"),
+    ):
         inputs = logits.clone().requires_grad_(), other.clone().requires_grad_()
         values = [run(term, x, labels) for x in inputs]
         sum(values).backward()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..formulas import band_sums, fields, line_sums, point_sums
+from ..formulas import fields, line_sums, point_sums, point_sums_on_lines
 from ..potential import Axis, axes_of, axis_energies
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def _point_sums(term: Any) -> Sums:
     return sums
 
 
-def _band_sums(term: Any) -> Sums:
+def _point_sums_on_lines(term: Any) -> Sums:
     def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
         energy_y, residual = (axis_energies(field, term.radius, axis, "replicate") for field in (y, y - p))
-        return band_sums(energy_y, residual, position, term.radius, term.norm)
+        return point_sums_on_lines(energy_y, residual, position, term.radius, term.norm)
 
     return sums
 
@@ -76,13 +76,14 @@ def _line_sums(term: Any) -> Sums:
 
     def sums(y: Tensor, p: Tensor, position: Tensor, axis: Axis | None) -> tuple[Tensor, Tensor]:
         energy_y, energy_p = (axis_energies(field, radius, axis, padding) for field in (y, p))
-        return line_sums(energy_y, energy_p, position, radius, term.mu, term.formulation)
+        axes = (axis,) * energy_y.shape[1]
+        return line_sums(energy_y, energy_p, position, radius, term.mu, term.formulation, axes)
 
     return sums
 
 
 # By the name of a term and the pixels that it takes.
-_SUMS = {("point", "image"): _point_sums, ("point", "lines"): _band_sums, ("line", "lines"): _line_sums}
+_SUMS = {("point", "image"): _point_sums, ("point", "lines"): _point_sums_on_lines, ("line", "lines"): _line_sums}
 
 
 def _sum_over_axes(sums: Sums, scene: Scene, term: Any, need_gradient: bool) -> tuple[Tensor, Tensor | None]:

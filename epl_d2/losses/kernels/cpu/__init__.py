@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...formulas import probabilities
 from ..plain import gradient
-from . import band, line, nearest, point
+from . import line, nearest, point, point_on_lines
 from .nearest import find_nearest
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["Scene", "evaluate", "find_nearest", "gradient", "prepare"]
 # By the name of a term and the pixels that it takes.
 _LOSSES = {
     ("point", "image"): point.value_and_gradient,
-    ("point", "lines"): band.value_and_gradient,
+    ("point", "lines"): point_on_lines.value_and_gradient,
     ("line", "lines"): line.value_and_gradient,
 }
 

@@ -31,7 +31,8 @@ class _Lines:
 
     Attributes:
         energies, on_line: energy that a count stands for, and whether it lies on a line, ``[C]``.
-        g, rest: activation of a count by line, ``[C, r]``, and of a pixel that is on no line, ``[r]``.
+        g, rest: activation of a count by line, ``[C, r]``, and of a pixel that is on no line, ``[r]``; in the band
+            around them a pixel off the lines has the activation of its own count.
     """
 
     energies: Tensor
@@ -51,6 +52,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
     """
     n, k, h, w = p.shape
     radius, box, official = term.radius, term.convolution == "standard", term.formulation == "official"
+    ranked = term.formulation != "band"
     occurring = np.zeros((n, k + 1), np.int64)
     for image in range(n):
         occurring[image] = np.bincount(position[image].ravel(), minlength=k + 1)[: k + 1]  # behind: outside of a field
@@ -62,7 +64,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
         return p.new_zeros(())
 
     axes, origins, taps = geometry(radius, term.splitter, box)
-    lines = _lines(radius, taps**2 if box else taps, term.mu, official)
+    lines = _lines(radius, taps**2 if box else taps, term.mu, term.formulation)
     windows = axes, origins, taps, not official
     first = int(lines.on_line.int().argmax())
     tables = lines.g.numpy(), term.mu, first, len(lines.energies) - 1
@@ -79,12 +81,19 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
     ranks, broken = np.zeros((*shape, 4), np.int64), np.zeros(len(rows), bool)
     histograms = np.zeros((2, *shape, len(lines.energies)), np.int64)
     sums = np.zeros((2, *shape, radius))
-    # A bin of its own for what is not a number: the first above the energy of a full window, however it was rounded.
-    shift = 8 * bits.itemsize - _prefix(h * w, p.dtype)
-    last_bin = (int(np.array(1.001 * (radius + 1), energies.dtype).view(bits.dtype)) >> shift) + 1
-    bins = torch.empty(threads, shape[1], last_bin + 1, dtype=torch.int32).numpy()
-    run_jobs(line_rows.measure, len(rows), *inputs, shift, bins, ranks, broken, histograms, sums)
-    del bins
+    # The pixels of the band around the target's lines, a bit a direction; none where ranks choose.
+    band = np.zeros((0 if ranked else len(rows), h, w), np.uint8)
+    if ranked:
+        # What is not a number has its own bin: the first above the energy of a full window, however it was rounded.
+        shift = 8 * bits.itemsize - _prefix(h * w, p.dtype)
+        last_bin = (int(np.array(1.001 * (radius + 1), energies.dtype).view(bits.dtype)) >> shift) + 1
+        bins = torch.empty(threads, shape[1], last_bin + 1, dtype=torch.int32).numpy()
+        run_jobs(line_rows.measure, len(rows), *inputs, shift, bins, ranks, broken, histograms, sums)
+        del bins
+    else:
+        on_target = np.zeros((threads, h, w), np.uint8)
+        run_jobs(line_rows.find_band, len(rows), *inputs, on_target, band)
+        run_jobs(line_rows.measure_band, len(rows), *inputs, band, broken, histograms, sums)
     if broken.any():  # infinite or NaN logits
         if need_gradient:
             p.fill_(torch.nan)
@@ -97,7 +106,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
         return value
     shares = p.new_empty(len(rows), h, w)
     slopes = (table.expand(*shape, radius).contiguous().numpy() for table in (factors, quotients))
-    run_jobs(line_rows.differentiate, len(rows), *inputs, ranks, *slopes, shares.numpy())
+    run_jobs(line_rows.differentiate, len(rows), *inputs, ranks, band, *slopes, shares.numpy())
     places = torch.full((n * k,), -1).index_copy(0, rows, torch.arange(len(rows))).view(n, k)
     inner = p.new_empty(torch.get_num_threads(), w)
     rows = max(1, _JOB // w)
@@ -110,15 +119,15 @@ def _prefix(pixels: int, dtype: torch.dtype) -> int:
     return 12 if dtype == torch.float32 and pixels < _SMALL else 16
 
 
-def _lines(radius: int, full: int, mu: int, official: bool) -> _Lines:
+def _lines(radius: int, full: int, mu: int, formulation: str) -> _Lines:
     """``full`` is the count of a window deep inside its class."""
     energies = torch.arange(full + 1, dtype=torch.float64) * (radius + 1) / full
     on_line = (energies >= 1) & (energies < radius + 1)
     taus = range(1, radius + 1)
     g = torch.stack([activation(energies, tau, mu) for tau in taus], dim=1)
     rest = torch.stack([activation(energies[0], tau, mu) for tau in taus])
-    rest = rest if official else torch.zeros_like(rest)
-    return _Lines(energies, on_line, torch.where(on_line[:, None], g, rest), rest)
+    rest = rest if formulation == "official" else torch.zeros_like(rest)
+    return _Lines(energies, on_line, g if formulation == "band" else torch.where(on_line[:, None], g, rest), rest)
 
 
 def _compare(
@@ -127,20 +136,21 @@ def _compare(
     """Value of the loss, and the tables that `line_rows.differentiate` needs, of ``[A, D, J or 1, r]``.
 
     With a ``pool`` (the number of pixels of all rows) this is the official formulation, whose sums also take the
-    pixels off the lines, with energy 0; without, the sums are those of each row, on the lines alone.
+    pixels off the lines, with energy 0; without, the sums are those of each row, on the lines or the band alone.
     """
     official = pool is not None
     if official:
         histograms, sums = histograms.sum(dim=3, keepdim=True), sums.sum(dim=3, keepdim=True)
     target, selected = histograms.double()
-    target = target * lines.on_line
+    on_line = target * lines.on_line
     sum_h, sum_gh = sums
     near = (lines.energies[:, None] - torch.arange(1, len(lines.rest) + 1)).abs() <= 0.5
-    present = (target @ near.double()) > 0
+    present = (on_line @ near.double()) > 0
     sum_g, sum_gg = target @ lines.g, target @ lines.g.square()
     smooth = 0
     if official:
-        others = pool - target.sum(dim=3, keepdim=True)
+        sum_g, sum_gg = on_line @ lines.g, on_line @ lines.g.square()
+        others = pool - on_line.sum(dim=3, keepdim=True)
         sum_g, sum_gg = sum_g + others * lines.rest, sum_gg + others * lines.rest.square()
         sum_h, sum_gh = sum_h + others * lines.rest, sum_gh + lines.rest * (sum_g - selected @ lines.g)
         smooth = 1

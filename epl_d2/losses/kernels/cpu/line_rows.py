@@ -107,10 +107,102 @@ def measure(slot, job, rows, scene, geometry, lines, scratch, shift, bins, ranks
 
 
 @compiled
-def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, factors, quotients, shares):
+def find_band(slot, job, rows, scene, geometry, lines, scratch, on_target, band):
+    """Mark the pixels within r steps, both ways along its ray, of a line of the target; of a square, within it.
+
+    Args:
+        on_target: scratch, ``[T, H, W]``: a bit for each direction in which a pixel is on a line.
+        band: the result, ``[J, H, W]``: the same for the band.
+        The others: see `measure`.
+    """
+    plane, seen, position, label = _row(rows[job], scene)
+    axes, origins, taps, _ = geometry
+    low_count, full_count = lines[2], lines[3]
+    counts, line, wide = scratch[2][slot], on_target[slot], band[job]
+    height, width = plane.shape
+    directions, reach = origins.shape[1], taps - 1
+    box = directions == 1
+    radius = reach // 2 if box else reach
+    pitch = width + 2 * radius
+    strip = counts.shape[1] // pitch - reach - 2
+    for y in range(height):
+        clear(line[y])
+        clear(wide[y])
+    for a in range(len(axes)):
+        for first in range(origins[a, directions - 1, 0], height, strip):
+            deep = min(strip, height - first)
+            _hits(seen, label, first, deep, axes[a], taps, radius, True, counts)
+            for i in range(deep):
+                for d in range(directions):
+                    y = first + i - origins[a, d, 0]
+                    if 0 <= y < height:
+                        start = i * pitch + radius + origins[a, d, 1]
+                        bit = 1 << (a * directions + d)
+                        _mark(counts[_FIELD, start : start + width], position[y], low_count, full_count, bit, line[y])
+    if box:  # along the rows in place of a ray, then along the columns
+        for y in range(height):
+            for step in range(-radius, radius + 1):
+                _add_bits(line[y], step, 1, wide[y])
+        for y in range(height):
+            copy(wide[y], width, line[y])
+    for a in range(len(axes)):
+        dy, dx = axes[a, 0], 0 if box else axes[a, 1]
+        bits = 1 if box else 3 << (2 * a)
+        for y in range(height):
+            for step in range(-radius, radius + 1):
+                if 0 <= y + step * dy < height:
+                    _add_bits(line[y + step * dy], step * dx, bits, wide[y])
+    for y in range(height):
+        for x in range(width):
+            wide[y, x] = wide[y, x] if position[y, x] else 0
+
+
+@compiled
+def measure_band(slot, job, rows, scene, geometry, lines, scratch, band, broken, histograms, sums):
+    """The sums over the band around the lines of one row in each direction, in place of the lines of `measure`.
+
+    Args:
+        band: see `find_band`.
+        The others: see `measure`; both histograms are those of the band.
+    """
+    plane, seen, position, label = _row(rows[job], scene)
+    axes, origins, taps, replicate = geometry
+    g, mu = lines[0], lines[1]
+    energies, counts = scratch[0][slot], scratch[2][slot]
+    energy, count = energies[_FIELD], counts[_FIELD]
+    height, width = plane.shape
+    directions, reach = origins.shape[1], taps - 1
+    radius = reach // 2 if directions == 1 else reach
+    pitch = width + 2 * radius
+    strip = len(energy) // pitch - reach - 2
+    for a in range(len(axes)):
+        for first in range(origins[a, directions - 1, 0], height, strip):
+            deep = min(strip, height - first)
+            _energies(plane, seen, label, first, deep, axes[a], taps, radius, replicate, energies, counts)
+            for i in range(deep):
+                for d in range(directions):
+                    y = first + i - origins[a, d, 0]
+                    if y < 0 or y >= height:
+                        continue
+                    start = i * pitch + radius + origins[a, d, 1]
+                    bit = 1 << (a * directions + d)
+                    totals = histograms[1, a, d, job], sums[0, a, d, job], sums[1, a, d, job]
+                    for x in range(width):
+                        if position[y, x] and np.isnan(energy[start + x]):
+                            broken[job] = True
+                        elif band[job, y, x] & bit:
+                            _accumulate(energy[start + x], count[start + x], g, mu, totals)
+        for d in range(directions):
+            for c in range(histograms.shape[4]):
+                histograms[0, a, d, job, c] = histograms[1, a, d, job, c]
+
+
+@compiled
+def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, band, factors, quotients, shares):
     """Gradient of the loss by the probabilities of one row, times these probabilities.
 
     Args:
+        band: see `find_band`; empty where ranks tell the pixels that count.
         factors, quotients: the slope of the loss by an energy E is the sum over the lines tau of
             factor * (g - quotient) * (E - tau)^(mu - 1) * h, ``[A, D, J, r]``.
         shares: the result, ``[J, H, W]``.
@@ -152,7 +244,10 @@ def differentiate(slot, job, rows, scene, geometry, lines, scratch, ranks, facto
                         line = bits[start:end], energy[start:end], count[start:end], position[y]
                         weights = factors[a, d, job], quotients[a, d, job]
                         out = slopes[base + start : base + end]
-                        _add_slopes(line, ranks[a, d, job], ties[d], g, mu, weights, out)
+                        if len(band):
+                            _add_slopes_of_band(line, band[job, y], 1 << (a * directions + d), g, mu, weights, out)
+                        else:
+                            _add_slopes(line, ranks[a, d, job], ties[d], g, mu, weights, out)
             if box:
                 for i in range(base, base + deep * pitch):
                     slopes[i] = slopes[i] * (radius + 1) / (taps * taps)
@@ -217,21 +312,19 @@ def _energies(plane, seen, label, first, deep, axis, taps, radius, replicate, en
     """
     height, width = plane.shape
     pitch = width + 2 * radius
-    source, one_hot = energies[_SOURCE], counts[_SOURCE]
+    source = energies[_SOURCE]
     for i in range(deep + (taps - 1) * axis[0]):
         y = min(max(first + i, 0), height - 1)
-        row, ones = source[i * pitch : (i + 1) * pitch], one_hot[i * pitch : (i + 1) * pitch]
+        row = source[i * pitch : (i + 1) * pitch]
         if replicate or y == first + i:
-            _mask(plane[y], seen[y], label, row[radius : radius + width], ones[radius : radius + width])
+            _mask(plane[y], seen[y], row[radius : radius + width])
         else:
             clear(row)
-            clear(ones)
         fill_margins(row, radius, width, replicate)
-        fill_margins(ones, radius, width, replicate)
     box = taps > radius + 1
     field = energies[_FIELD]
     field_sums(source, deep, pitch, axis, taps, box, field, _spares(energies))
-    field_sums(one_hot, deep, pitch, axis, taps, box, counts[_FIELD], _spares(counts))
+    _hits(seen, label, first, deep, axis, taps, radius, replicate, counts)
     if box:
         for i in range(deep * pitch):  # rounded after each step, as in the plain loss
             field[i] = field[i] * (radius + 1)
@@ -240,11 +333,49 @@ def _energies(plane, seen, label, first, deep, axis, taps, radius, replicate, en
 
 
 @compiled
-def _mask(p, seen, label, out, ones):
+def _hits(seen, label, first, deep, axis, taps, radius, replicate, counts):
+    """How many pixels of windows are of a class: `_energies` of the target alone, to ``counts[1]``."""
+    height, width = seen.shape
+    pitch = width + 2 * radius
+    one_hot = counts[_SOURCE]
+    for i in range(deep + (taps - 1) * axis[0]):
+        y = min(max(first + i, 0), height - 1)
+        ones = one_hot[i * pitch : (i + 1) * pitch]
+        if replicate or y == first + i:
+            _equal(seen[y], label, ones[radius : radius + width])
+        else:
+            clear(ones)
+        fill_margins(ones, radius, width, replicate)
+    field_sums(one_hot, deep, pitch, axis, taps, taps > radius + 1, counts[_FIELD], _spares(counts))
+
+
+@compiled
+def _mask(p, seen, out):
     for x in range(len(p)):
         out[x] = p[x] if seen[x] else 0
-    for x in range(len(p)):
-        ones[x] = seen[x] == label
+
+
+@compiled
+def _equal(seen, label, out):
+    for x in range(len(seen)):
+        out[x] = seen[x] == label
+
+
+@compiled
+def _mark(counts, position, low_count, full_count, bit, out):
+    """Set a bit where a position has a count on a line."""
+    for x in range(len(counts)):
+        if position[x] and low_count <= counts[x] < full_count:
+            out[x] |= bit
+
+
+@compiled
+def _add_bits(source, shift, bits, out):
+    """``out[x] |= source[x + shift] & bits`` where there is such a pixel."""
+    # Slices, not sums of indices, which may be negative for all that the compiler knows: it would not vectorize.
+    source, out = source[max(0, shift) :], out[max(0, -shift) :]
+    for x in range(min(len(source), len(out))):
+        out[x] |= source[x] & bits
 
 
 @compiled
@@ -347,18 +478,31 @@ def _accumulate(energy, count, g, mu, totals):
 @compiled
 def _add_slopes(line, rank, ties, g, mu, weights, out):
     bits, energies, counts, position = line
-    factors, quotients = weights
-    bound = _VANISHED ** (1 / mu)
     for x in range(len(position)):
         if bits[x] < rank[0] or bits[x] > rank[1] or position[x] == 0 or not _is_chosen(bits[x], rank, ties):
             continue
-        slope = 0.0
-        for tau in range(len(factors)):
-            distance = np.float64(energies[x]) - (tau + 1)
-            if abs(distance) < bound:
-                odd = _power(distance, mu - 1)
-                slope += factors[tau] * (g[counts[x], tau] - quotients[tau]) * odd * np.exp(-odd * distance)
-        out[x] += slope
+        out[x] += _slope(energies[x], counts[x], g, mu, weights)
+
+
+@compiled
+def _add_slopes_of_band(line, band, bit, g, mu, weights, out):
+    _, energies, counts, _ = line
+    for x in range(len(band)):
+        if band[x] & bit:
+            out[x] += _slope(energies[x], counts[x], g, mu, weights)
+
+
+@compiled
+def _slope(energy, count, g, mu, weights):
+    factors, quotients = weights
+    bound = _VANISHED ** (1 / mu)
+    slope = 0.0
+    for tau in range(len(factors)):
+        distance = np.float64(energy) - (tau + 1)
+        if abs(distance) < bound:
+            odd = _power(distance, mu - 1)
+            slope += factors[tau] * (g[count, tau] - quotients[tau]) * odd * np.exp(-odd * distance)
+    return slope
 
 
 @compiled

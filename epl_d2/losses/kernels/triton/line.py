@@ -1,7 +1,8 @@
 """The line loss in fused Triton kernels, for CUDA.
 
 The forward pass reads the logits of the classes that occur three times (five with ties) to find the lines of the
-prediction, and once for the sums over them. The backward pass reads them once more.
+prediction (the formulation "band" needs the labels alone), and once for the sums over them. The backward pass reads
+them once more.
 
 Shape shorthand in this module: N images, K classes, S directions, H x W pixels, R = kernel_size // 2 lines.
 """
@@ -17,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import windows as common
+from .band import find_band, is_in_band
 from .select import is_chosen, select
 from .windows import Statistics, collect, fill, is_position, probability, softmax_slopes, step_of, target_window, window
 
@@ -31,23 +33,31 @@ def value(logits: Tensor, found: Statistics, term: Any) -> tuple[Tensor, tuple[T
     """
     n, k, h, w = logits.shape
     radius = term.radius
-    official = term.formulation == "official"
-    chosen = select(logits, found, radius, term.splitter, official)
+    official, banded = term.formulation == "official", term.formulation == "band"
+    if banded:
+        band, target = find_band(logits, found, radius, term.splitter)
+        # Rows without a line are told by a key below 0, as where ranks choose.
+        has_line = (target[..., 1 : radius + 1] > 0).any(-1, keepdim=True)
+        keys = places = torch.where(has_line, 0, -1).int().expand(-1, -1, -1, 2).contiguous()
+    else:
+        chosen = select(logits, found, radius, term.splitter, official)
+        keys, places, target = chosen.keys, chosen.places, chosen.target
+        band = keys  # not read
     grid, across, scratch = common.window_tiles(logits, radius)
     first, axes = common.AXES[term.splitter]
     # For each row and line: sum of h, and of g (h - what h is elsewhere), over the chosen pixels of a tile.
     parts = torch.zeros((n, k, 2 * axes, radius, 2, grid[0]), dtype=torch.float32, device=logits.device)
-    tensors = (logits, found.shift, found.scale, found.seen, found.position, chosen.keys, chosen.places, scratch, parts)
-    line_sums_kernel[grid](
-        *tensors, k, h, w, across, first, AXES=axes, R=radius, MU=term.mu, OFFICIAL=official, **common.tile_options()
-    )
+    tensors = (logits, found.shift, found.scale, found.seen, found.position, keys, places, band, scratch, parts)
+    line_sums_kernel[grid](*tensors, k, h, w, across, first, AXES=axes, **_options(term))
     sums = parts.sum(dim=-1, dtype=torch.float64)
-    combine = _official if official else _contour
-    lines = chosen.target[..., 1 : radius + 1]
-    result, by_h, by_product = combine(sums[..., 0], sums[..., 1], lines, found.positions, term.mu)
+    if official:
+        lines = target[..., 1 : radius + 1]
+        result, by_h, by_product = _official(sums[..., 0], sums[..., 1], lines, found.positions, term.mu)
+    else:
+        result, by_h, by_product = _contour(sums[..., 0], sums[..., 1], target, banded, term.mu)
     shape = (n, k, 2 * axes, radius)
     slopes = torch.stack((by_h.expand(shape), by_product.expand(shape)), dim=-1).float().contiguous()
-    return result.float(), (chosen.keys, chosen.places, slopes)
+    return result.float(), (keys, places, band, slopes)
 
 
 def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_output: Tensor, term: Any) -> Tensor:
@@ -75,23 +85,25 @@ def gradient(logits: Tensor, found: Statistics, saved: Sequence[Tensor], grad_ou
         across,
         first,
         AXES=axes,
-        R=radius,
-        MU=term.mu,
-        OFFICIAL=term.formulation == "official",
-        **common.tile_options(),
+        **_options(term),
     )
     return result
 
 
-def _target_activations(lines: Tensor, mu: int) -> tuple[Tensor, Tensor]:
-    """exp(-(e - tau)^mu) for e, tau = 1..R, ``[R, R]``, and exp(-tau^mu), ``[R]``, float64."""
-    tau = torch.arange(1, lines.shape[-1] + 1, dtype=torch.float64, device=lines.device)
+def _options(term: Any) -> dict[str, Any]:
+    flags = {"OFFICIAL": term.formulation == "official", "BAND": term.formulation == "band"}
+    return {"R": term.radius, "MU": term.mu, **flags, **common.tile_options()}
+
+
+def _target_activations(energies: Tensor, lines: int, mu: int) -> Tensor:
+    """exp(-(e - tau)^mu) for energies e and tau = 1..lines, ``[E, lines]``, float64."""
+    tau = torch.arange(1, lines + 1, dtype=torch.float64, device=energies.device)
     # Beyond a distance of 8 all of it is 0, and nothing overflows.
-    return torch.exp(-((tau[:, None] - tau) ** mu)), torch.exp(-(tau**mu))
+    return torch.exp(-((energies.double()[:, None] - tau) ** mu))
 
 
 def _over_lines(lines: Tensor, activations: Tensor) -> Tensor:
-    """Sums over e of counts ``[..., R]`` times activations ``[R, R]``. Matrix products may not be deterministic."""
+    """Sums over e of counts ``[..., E]`` times activations ``[E, R]``. Matrix products may not be deterministic."""
     return (lines.unsqueeze(-1) * activations).sum(dim=-2)
 
 
@@ -104,7 +116,9 @@ def _official(h: Tensor, product: Tensor, lines: Tensor, positions: Tensor, mu: 
         positions: how many there are in all images, int64.
         mu: the exponent.
     """
-    near, far = _target_activations(lines, mu)
+    radius = lines.shape[-1]
+    every = _target_activations(torch.arange(radius + 1, device=lines.device), radius, mu)
+    far, near = every[0], every[1:]
     pooled = lines.sum(dim=(0, 1))
     everywhere = positions * lines.shape[1]
     elsewhere = (everywhere - pooled.sum(dim=-1, keepdim=True)) * far
@@ -120,11 +134,21 @@ def _official(h: Tensor, product: Tensor, lines: Tensor, positions: Tensor, mu: 
     return value, similarity / (sum_g + sum_h + 1) / directions, -factor / directions
 
 
-def _contour(h: Tensor, product: Tensor, lines: Tensor, _: Tensor, mu: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_official` for the contour formulation; ``product`` is the sum of g h, the slopes are ``[N, K, S, R]``."""
-    near, _ = _target_activations(lines, mu)
-    sum_g, sum_gg = _over_lines(lines, near), _over_lines(lines, near.square())
-    present = lines > 0
+def _contour(h: Tensor, product: Tensor, target: Tensor, banded: bool, mu: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_official` for the formulations contour and band; ``product`` is the sum of g h, the slopes are
+    ``[N, K, S, R]``.
+
+    Args:
+        target: how many pixels (of all, or of the band) have the target energy e, ``[N, K, S, 16]``.
+        banded: whether the pixels off the lines count as well.
+    """
+    radius = h.shape[-1]
+    first, last = (0, radius + 1) if banded else (1, radius)
+    energies = torch.arange(first, last + 1, device=target.device)
+    near = _target_activations(energies, radius, mu)
+    counts = target[..., first : first + len(energies)]
+    sum_g, sum_gg = _over_lines(counts, near), _over_lines(counts, near.square())
+    present = target[..., 1 : radius + 1] > 0
     factor = torch.where(present, 2 * sum_g / torch.where(present, sum_gg * (sum_g + h), 1.0), 0.0)
     similarity = factor * product
     terms = present.sum().clamp(min=1)
@@ -146,11 +170,14 @@ def activation(energy, tau, MU: tl.constexpr, BOUND: tl.constexpr):
 
 
 @triton.jit
-def target_activation(hits, tau, R: tl.constexpr, MU: tl.constexpr, BOUND: tl.constexpr, OFFICIAL: tl.constexpr):
+def target_activation(
+    hits, tau, R: tl.constexpr, MU: tl.constexpr, BOUND: tl.constexpr, OFFICIAL: tl.constexpr, BAND: tl.constexpr
+):
     """Activation g of the target where ``hits`` of its R + 1 pixels are of the class."""
     on_line = (hits >= 1) & (hits <= R)
-    result, _ = activation(tl.where(on_line, hits, 0).to(tl.float32), tau, MU, BOUND)
-    if not OFFICIAL:
+    energy = hits if BAND else tl.where(on_line, hits, 0)
+    result, _ = activation(energy.to(tl.float32), tau, MU, BOUND)
+    if not OFFICIAL and not BAND:
         result = tl.where(on_line, result, 0.0)
     return result
 
@@ -164,6 +191,7 @@ def line_sums_kernel(
     position,
     keys,
     places,
+    band,
     scratch,
     parts,
     K,
@@ -175,6 +203,7 @@ def line_sums_kernel(
     R: tl.constexpr,
     MU: tl.constexpr,
     OFFICIAL: tl.constexpr,
+    BAND: tl.constexpr,
     BH: tl.constexpr,
     BW: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -210,13 +239,18 @@ def line_sums_kernel(
                 key = energy.to(tl.int32, bitcast=True)
                 for side in range(2):
                     row = row0 + 2 * (axis - first) + side
-                    chosen = is_chosen(key, place, keys, places, row)
-                    chosen &= is_position(position, y0 + i + side * R * dy, x0 + j + side * R * dx, chosen, H, W)
+                    y = y0 + i + side * R * dy
+                    x = x0 + j + side * R * dx
+                    if BAND:
+                        chosen = is_in_band(band + (image * K + k) * H * W, row - row0, y, x, everywhere, H, W)
+                    else:
+                        chosen = is_chosen(key, place, keys, places, row)
+                        chosen &= is_position(position, y, x, chosen, H, W)
                     if tl.max(chosen.to(tl.int32)) > 0:
                         hits = target_window(seen, k, y0 + i, x0 + j, dy, dx, chosen, H, W, R, OFFICIAL)
                         for tau in range(1, R + 1):
                             h, _ = activation(energy, tau, MU, BOUND)
-                            g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL)
+                            g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL, BAND)
                             if OFFICIAL:
                                 elsewhere, _ = activation(tl.zeros_like(energy), tau, MU, BOUND)
                                 g *= h - elsewhere
@@ -236,6 +270,7 @@ def line_gradient_kernel(
     position,
     keys,
     places,
+    band,
     coefficients,
     scratch,
     windows,
@@ -251,6 +286,7 @@ def line_gradient_kernel(
     R: tl.constexpr,
     MU: tl.constexpr,
     OFFICIAL: tl.constexpr,
+    BAND: tl.constexpr,
     BH: tl.constexpr,
     BW: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -304,14 +340,20 @@ def line_gradient_kernel(
                     change = tl.zeros((CHUNK,), tl.float32)
                     for side in range(2):
                         line = row0 + 2 * (axis - first) + side
-                        chosen = is_chosen(key, place, keys, places, line)
-                        chosen = is_position(position, y + side * R * dy, x + side * R * dx, mask & chosen, H, W)
+                        y_side = y + side * R * dy
+                        x_side = x + side * R * dx
+                        if BAND:
+                            plane_band = band + (image * K + k) * H * W
+                            chosen = is_in_band(plane_band, line - row0, y_side, x_side, mask, H, W)
+                        else:
+                            chosen = is_chosen(key, place, keys, places, line)
+                            chosen = is_position(position, y_side, x_side, mask & chosen, H, W)
                         if tl.max(chosen.to(tl.int32)) > 0:
                             found = 1
                             hits = target_window(seen, k, y, x, dy, dx, chosen, H, W, R, OFFICIAL)
                             for tau in range(1, R + 1):
                                 _, by_energy = activation(energy, tau, MU, BOUND)
-                                g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL)
+                                g = target_activation(hits, tau, R, MU, BOUND, OFFICIAL, BAND)
                                 coefficient = coefficients + (line * R + tau - 1) * 2
                                 by_h = tl.load(coefficient) + tl.load(coefficient + 1) * g
                                 change += tl.where(chosen, by_energy * by_h, 0.0)

@@ -222,14 +222,15 @@ def _bounds(origins, width):
 @compiled
 def _compare(labels, row, radius, offsets, left, right, mixed):
     """Set to 0 what belongs to a window, of those that start in a row, that holds one label alone."""
-    start, end = left + radius, right + radius
-    for x in range(start, end):
-        mixed[x] = 0
-    near = labels[row]
+    # Slices, not sums of indices, which may be negative for all that the compiler knows: it would not vectorize.
+    start, number = left + radius, right - left
+    out, near = mixed[start : start + number], labels[row, start : start + number]
+    clear(out)
     for t in range(1, len(offsets)):
-        far, shift = labels[row + offsets[t, 0]], offsets[t, 1]
-        for x in range(start, end):
-            mixed[x] |= near[x] ^ far[x + shift]
+        first = start + offsets[t, 1]
+        far = labels[row + offsets[t, 0], first : first + number]
+        for x in range(number):
+            out[x] |= near[x] ^ far[x]
 
 
 @compiled

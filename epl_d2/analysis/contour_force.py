@@ -27,6 +27,7 @@ _HEIGHT, _WIDTH = 16, 64
 LOSSES: dict[str, Loss] = {
     "cross entropy": F.cross_entropy,
     "point loss, w = 7": point_loss,
+    "point loss on the lines": partial(point_loss, region="lines"),
     "line loss, mu = 2": partial(line_loss, mu=2, formulation="contour"),
     "line loss, mu = 10": partial(line_loss, mu=10, formulation="contour"),
     "generalized dice": generalized_dice_loss,

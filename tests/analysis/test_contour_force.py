@@ -41,6 +41,13 @@ def test_mu_10_hardly_pulls_at_half_a_pixel_and_mu_2_does():
     assert soft[1] > 0.5 * soft[2]
 
 
+def test_the_point_loss_on_the_lines_pulls_further_than_the_line_loss_and_no_further_than_its_rays():
+    names = "point loss on the lines", "line loss, mu = 2"
+    near, line = (contour_force(LOSSES[name], [1, 3, 8], 0.5) for name in names)
+    assert near[1] > 0.5 * near[0] and line[1] < 0.1 * line[0]
+    assert abs(near[2]) < 0.01 * near[0]
+
+
 @pytest.mark.parametrize("kernel_size", [3, 7])
 def test_the_response_is_the_fourier_transform_of_the_ray(kernel_size):
     ray = np.zeros(48)

@@ -101,23 +101,16 @@ def line_sums(
     direction, line and (image, class) row that has the line, divided by their number. ``axes``: of each direction.
     """
     official = formulation == "official"
+    pooled = (0, 2, 3, 4) if official else (3, 4)
     if formulation == "band":
         target = target_region(energy_y, position, radius)
-        predicted = widen(target, axes, radius) & position.unsqueeze(1)
+        domain_t = domain_q = widen(target, axes, radius) & position.unsqueeze(1)
         t, q = energy_y, energy_p
     else:
         target, predicted = predicted_region(energy_y, energy_p, position, radius)
         t = torch.where(target, energy_y, 0.0)
         q = torch.where(predicted, energy_p, 0.0)
-    if formulation == "band":
-        domain_t = domain_q = predicted
-        pooled = (3, 4)
-    elif official:
-        domain_t = domain_q = position.unsqueeze(1).expand_as(t)
-        pooled = (0, 2, 3, 4)
-    else:
-        domain_t, domain_q = target, predicted
-        pooled = (3, 4)
+        domain_t, domain_q = (position.unsqueeze(1).expand_as(t),) * 2 if official else (target, predicted)
     total = energy_p[..., :0].sum(dtype=torch.float64)
     terms = torch.zeros((), dtype=torch.long, device=energy_p.device)
     for tau in range(1, radius + 1):

@@ -6,7 +6,8 @@ bits again, which is cheaper than memory.
 
 Which pixels have their energy at the wanted ranks is found without sorting. Floats of at least 0 sort like their bits:
 a histogram of the upper bits tells the bins in which the lowest and the highest wanted rank lie, and only
-the pixels in these two bins are looked at further. Equal energies rank in the order of pixels.
+the pixels in these two bins are looked at further. Equal energies rank in the order of pixels. Without ranks
+(`find_band`, `measure_band`) the labels alone say which pixels count.
 
 Shape shorthand in this module: N images, K classes, H x W pixels, J rows whose class occurs, A axes, D directions of an
 axis, C possible counts of pixels in a window, r lines, B bins, T threads, M pixels in the two bins.

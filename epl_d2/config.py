@@ -144,7 +144,7 @@ def _add_loss_config(cfg: CN) -> None:
     # "l1" or "l2" distance between the potentials of label and prediction.
     cfg.MODEL.EPL.POINT.NORM = defaults.NORM
     # "image": a mean over all pixels, as in the paper. "lines": over the target's lines alone, each class of an image
-    # and direction counting alike (ours); needs a larger weight, see docs/evidence.md.
+    # and direction counting alike (ours); docs/evidence.md says what it does.
     cfg.MODEL.EPL.POINT.REGION = defaults.REGION
 
     cfg.MODEL.EPL.LINE = CN()

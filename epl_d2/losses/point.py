@@ -73,8 +73,7 @@ def point_loss(
 
     Returns:
         Scalar, or ``[N]``; float32 (float64 for float64 logits). An exact 0 if no pixel takes part (in the region
-        "lines": if no row has a line). Differentiable
-        once.
+        "lines": if no row has a line). Differentiable once.
 
     Raises:
         ValueError: for an argument outside the above, or labels that do not fit the logits.

@@ -94,6 +94,7 @@ def value_and_gradient(p: Tensor, seen: np.ndarray, position: np.ndarray, term: 
         on_target = np.zeros((threads, h, w), np.uint8)
         run_jobs(line_rows.find_band, len(rows), *inputs, on_target, band)
         run_jobs(line_rows.measure_band, len(rows), *inputs, band, broken, histograms, sums)
+        histograms[0] = histograms[1]
     if broken.any():  # infinite or NaN logits
         if need_gradient:
             p.fill_(torch.nan)

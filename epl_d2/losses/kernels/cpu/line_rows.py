@@ -164,7 +164,7 @@ def measure_band(slot, job, rows, scene, geometry, lines, scratch, band, broken,
 
     Args:
         band: see `find_band`.
-        The others: see `measure`; both histograms are those of the band.
+        The others: see `measure`; the first histogram is left alone, as the band is the same for both.
     """
     plane, seen, position, label = _row(rows[job], scene)
     axes, origins, taps, replicate = geometry
@@ -193,9 +193,6 @@ def measure_band(slot, job, rows, scene, geometry, lines, scratch, band, broken,
                             broken[job] = True
                         elif band[job, y, x] & bit:
                             _accumulate(energy[start + x], count[start + x], g, mu, totals)
-        for d in range(directions):
-            for c in range(histograms.shape[4]):
-                histograms[0, a, d, job, c] = histograms[1, a, d, job, c]
 
 
 @compiled

@@ -4,6 +4,7 @@
 # make mutation break the lines that join the parts, one at a time, and show that a test notices
 # make fuzz     20,000 drawn inputs for the losses
 # make torture  kill trainings, take their disk and their partners, feed them damaged files (docs/reliability.md)
+# make evidence  print the tables of docs/evidence.md from the counts in docs/evidence
 # make gpu-report  everything about EPL on this machine's GPU, in output/gpu_report (docs/performance.md)
 # make lint     ruff
 # make types    mypy on the public names
@@ -24,7 +25,7 @@ DOCS_VENV := .venv-docs
 
 DEMO_ENV := DETECTRON2_DATASETS=datasets
 
-.PHONY: install demo test integrations mutation fuzz torture gpu-report lint types dist site clean FORCE
+.PHONY: install demo test evidence integrations mutation fuzz torture gpu-report lint types dist site clean FORCE
 
 install: $(INSTALLED)
 
@@ -39,6 +40,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+evidence: $(INSTALLED)
+	PYTHON=$(BIN)/python sh docs/evidence/tables.sh
 
 integrations: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \

@@ -1,0 +1,81 @@
+"""The numbers of docs/evidence.md and of the README's results are those of the counts in docs/evidence."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PRINTED = {"F": "BF", "micro-F": "BF-micro", "trimap": "Trimap-mIoU", "Boundary IoU": "Boundary-IoU"}
+NUMBER = r"[+-]?\d+\.\d\d"
+
+
+def tables_of(text: str) -> list[tuple[list[str], list[list[str]]]]:
+    """(header, rows) of every table of a Markdown text."""
+    tables = []
+    for block in re.findall(r"(?:^ *\|.*\n)+", text, re.MULTILINE):
+        lines = [line.strip().strip("|").split("|") for line in block.splitlines()]
+        header, _, *rows = ([cell.strip() for cell in line] for line in lines)
+        tables.append((header, rows))
+    return tables
+
+
+def named_as_printed(column: str) -> str:
+    """The name of a metric in the documents, F@3 or F@3px, as compare_counts.py prints it."""
+    name, _, width = column.partition("@")
+    return f"{PRINTED[name]}@{width.removesuffix('px')}px" if width else name
+
+
+def values(cell: str) -> list[str]:
+    """What a cell holds: a difference with its interval, a mean, the differences of several seeds."""
+    return re.findall(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]|{NUMBER}", cell)
+
+
+def parts_with_counts() -> list[tuple[str, str]]:
+    """The sections of the documents whose tables come from counts; they say so by naming `make evidence`."""
+    found = []
+    for document in ("README.md", "docs/evidence.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+            if part.startswith("## ") and "`make evidence`" in part:
+                found.append((f"{document}: {part.splitlines()[0]}", part))
+    return found
+
+
+@pytest.fixture(scope="module")
+def printed() -> set[tuple[str, str]]:
+    """(metric, value) of every cell that docs/evidence/tables.sh prints; a mean without the interval beside it."""
+    finished = subprocess.run(
+        ["sh", str(ROOT / "docs/evidence/tables.sh")],
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    cells = set()
+    for header, rows in tables_of(finished.stdout):
+        for row in rows:
+            for metric, cell in zip(header, row, strict=True):
+                cells.update((metric, value) for value in values(cell.split(" ± ")[0]))
+    return cells
+
+
+@pytest.mark.slow
+def test_every_number_of_a_table_comes_from_the_stored_counts(printed):
+    parts = parts_with_counts()
+    assert {title.split(":")[0] for title, _ in parts} == {"README.md", "docs/evidence.md"}
+    for title, part in parts:
+        checked = 0
+        for header, rows in tables_of(part):
+            if "mIoU" not in header:
+                continue
+            for row in rows:
+                for column, cell in zip(header[1:], row[1:], strict=True):
+                    for value in values(cell):
+                        assert (named_as_printed(column), value) in printed, f"{title}: {row[0]}, {column}, {value}"
+                        checked += 1
+        assert checked > 20, title

@@ -32,8 +32,8 @@ SPLITS = ("val", "test")
 
 _REQUIRED = ("name", "evaluate", "seeds", "methods")
 _OPTIONAL = (
-    *("config", "output", "runs", "opts", "widths", "jobs", "threads", "baseline", "controls", "block", "classes"),
-    "paper",
+    *("config", "output", "runs", "opts", "product", "widths", "jobs", "threads", "baseline", "controls", "block"),
+    *("classes", "paper"),
 )
 _METHOD_KEYS = ("config", "opts", "size", "baseline", "product")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -60,7 +60,7 @@ class Override:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the result: a config file and overrides on top of those of the grid.
+    """A row of the result: a config file and overrides, those of the grid first.
 
     `baseline` is the method with which it is compared; None for a method that is a baseline itself. `size` is that of
     the gradients of added losses, by the keys of their weights; a number for the only one.
@@ -93,7 +93,6 @@ class Grid:
     widths: tuple[int, ...]
     seeds: tuple[int, ...]
     methods: tuple[Method, ...]
-    overrides: tuple[Override, ...]
     jobs: int
     threads: int
     controls: tuple[str, ...]
@@ -151,7 +150,6 @@ def read_grid(path: str | Path) -> Grid:
         widths=widths,
         seeds=integers(nodes["seeds"], "seeds", 0),
         methods=tuple(method for methods in entries.values() for method in methods),
-        overrides=_overrides(nodes["opts"]) if "opts" in nodes else (),
         jobs=integer(nodes["jobs"], "jobs", 1) if "jobs" in nodes else 1,
         threads=integer(nodes["threads"], "threads", 1) if "threads" in nodes else 1,
         controls=_controls(nodes["controls"], entries) if "controls" in nodes else (),
@@ -172,7 +170,9 @@ def _methods(nodes: Mapping[str, yaml.Node]) -> dict[str, list[Method]]:
         keys.update(mapping(node, f"the method {entry!r}", _METHOD_KEYS))
         if "config" not in keys:
             fail(node, f"the method {entry!r} has no config, and the grid has none for all")
-        entries[entry] = [_method(entry, node, keys, chosen) for chosen in _product(keys)]
+        opts = [level["opts"] for level in (nodes, keys) if "opts" in level]
+        products = [level["product"] for level in (nodes, keys) if "product" in level]
+        entries[entry] = [_method(entry, node, keys, opts, chosen) for chosen in _product(products)]
         for method in entries[entry]:
             if not _NAME.fullmatch(method.name):
                 fail(node, f"the method {method.name!r} names a folder: letters, digits and _ . + - alone")
@@ -189,7 +189,13 @@ def _methods(nodes: Mapping[str, yaml.Node]) -> dict[str, list[Method]]:
     return entries
 
 
-def _method(entry: str, node: yaml.Node, keys: Mapping[str, yaml.Node], chosen: Mapping[str, str] | None) -> Method:
+def _method(
+    entry: str,
+    node: yaml.Node,
+    keys: Mapping[str, yaml.Node],
+    opts: Sequence[yaml.Node],
+    chosen: Mapping[str, str] | None,
+) -> Method:
     """One method of an entry, with the values `chosen` for its variables; None where it is no product."""
 
     def fill(content: str, place: yaml.Node) -> str:
@@ -204,12 +210,14 @@ def _method(entry: str, node: yaml.Node, keys: Mapping[str, yaml.Node], chosen: 
     if missing:
         fail(node, f"the name {entry!r} must hold {{{missing[0]}}}, else methods of the product share one name")
     name = fill(entry, node)
-    overrides = _overrides(keys["opts"]) if "opts" in keys else ()
+    overrides = tuple(
+        replace(override, value=fill(override.value, place)) for place in opts for override in _overrides(place)
+    )
     baseline = fill(text(keys["baseline"], "baseline"), keys["baseline"]) if "baseline" in keys else None
     return Method(
         name=name,
         config=fill(text(keys["config"], "config"), keys["config"]),
-        overrides=tuple(replace(override, value=fill(override.value, keys["opts"])) for override in overrides),
+        overrides=overrides,
         baseline=None if baseline == name else baseline,
         where=where(node),
         config_where=where(keys["config"]),
@@ -218,13 +226,16 @@ def _method(entry: str, node: yaml.Node, keys: Mapping[str, yaml.Node], chosen: 
     )
 
 
-def _product(keys: Mapping[str, yaml.Node]) -> list[dict[str, str] | None]:
+def _product(nodes: Sequence[yaml.Node]) -> list[dict[str, str] | None]:
     """Every choice of a value for each variable, the last variable changing fastest; one None without a product."""
-    if "product" not in keys:
+    if not nodes:
         return [None]
-    variables = mapping(keys["product"], "product")
-    if not variables:
-        fail(keys["product"], "product is empty; give each variable a list of values")
+    variables: dict[str, yaml.Node] = {}
+    for node in nodes:
+        own = mapping(node, "product")
+        if not own:
+            fail(node, "product is empty; give each variable a list of values")
+        variables.update(own)
     choices = []
     for variable, node in variables.items():
         items = [node] if isinstance(node, yaml.ScalarNode) else sequence(node, f"the values of {variable!r}")

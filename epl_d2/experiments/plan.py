@@ -121,13 +121,12 @@ def _resolve_all(grid: Grid, root: Path, files: bool) -> list[tuple[CfgNode, nn.
 
 def _options(grid: Grid, method: Method) -> tuple[str, ...]:
     """Everything after `--config-file`, but for the seed and the folder, which a run adds."""
-    overrides = (*grid.overrides, *method.overrides)
     own = {
         "DATASETS.TEST": repr(tuple(grid.evaluate.values())),
         "TEST.BOUNDARY.REPORT_WIDTHS": repr(list(grid.widths)),
         "TEST.SAVE_IMAGE_COUNTS": "True",
     }
-    pairs = [(override.key, override.value) for override in overrides] + list(own.items())
+    pairs = [(override.key, override.value) for override in method.overrides] + list(own.items())
     return tuple(text for pair in pairs for text in pair)
 
 
@@ -143,7 +142,7 @@ def _resolve(grid: Grid, method: Method, root: Path, configs: dict[Path, CfgNode
         except (KeyError, ValueError, OSError, yaml.YAMLError, AssertionError) as error:
             raise ValueError(f"{method.config_where}: {path}: {_words(error)}") from error
     cfg = configs[path].clone()
-    for override in (*grid.overrides, *method.overrides):
+    for override in method.overrides:
         try:
             cfg.merge_from_list([override.key, override.value])
         except (KeyError, ValueError, AssertionError) as error:

@@ -38,7 +38,7 @@ def test_a_grid_is_read(tmp_path):
     grid = read_grid(written(tmp_path, GRID))
     assert (grid.name, grid.seeds, grid.widths, grid.jobs, grid.threads) == ("small", (1, 2), (1, 3), 1, 1)
     assert [method.name for method in grid.methods] == ["cross_entropy", "epl"]
-    override = grid.methods[1].overrides[1]
+    override = grid.methods[1].overrides[2]
     assert (override.key, override.value) == ("MODEL.EPL.POINT.WEIGHT", "0.5")
     assert override.where == f"{tmp_path / 'grid.yaml'}:12"
     assert grid.paper.numbers == {"epl": {"mIoU": 70.5}}
@@ -191,13 +191,10 @@ def test_included_files_are_merged(tmp_path):
     grid = read_grid(written(tmp_path, text))
     assert grid.seeds == (8,)
     assert [method.name for method in grid.methods] == ["first", "cross_entropy", "epl"]
-    assert [(o.key, o.value) for o in grid.overrides] == [
-        ("SOLVER.MAX_ITER", "2"),
-        ("SOLVER.BASE_LR", "0.5"),
-        ("SOLVER.MAX_ITER", "4"),
-    ]
-    assert grid.overrides[0].where == f"{tmp_path / 'shared' / 'base.yaml'}:1"
-    assert grid.methods[0].overrides[0].key == "SOLVER.GAMMA"
+    shared = [("SOLVER.MAX_ITER", "2"), ("SOLVER.BASE_LR", "0.5"), ("SOLVER.MAX_ITER", "4")]
+    assert all([(o.key, o.value) for o in method.overrides][:3] == shared for method in grid.methods)
+    assert [(o.key, o.value) for o in grid.methods[0].overrides][3:] == [("SOLVER.GAMMA", "1")]
+    assert grid.methods[0].overrides[0].where == f"{tmp_path / 'shared' / 'base.yaml'}:1"
 
 
 @pytest.mark.parametrize(
@@ -261,6 +258,40 @@ def test_what_needs_detectron2_is_refused_with_its_line(tmp_path, before, after,
         plan_runs(read_grid(path), tmp_path, ROOT, files=False)
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert message in str(error.value)
+
+
+def test_a_product_of_the_grid_holds_for_all_methods(tmp_path):
+    text = """\
+name: starts
+config: configs/shapes/deeplab_v3_plus_mobilenet_v2.yaml
+evaluate: {val: shapes_sem_seg_val}
+seeds: [1]
+product: {start: [11, 12]}
+opts: [SOLVER.GAMMA, "0.{start}", SOLVER.MAX_ITER, 7]
+baseline: "base_from_{start}"
+methods:
+  "base_from_{start}": {}
+  "{loss}_from_{start}":
+    product: {loss: [epl, both]}
+    opts: [MODEL.EPL.LINE.WEIGHT, "{start}", MODEL.EPL.ENABLED, True]
+"""
+    grid = read_grid(written(tmp_path, text))
+    found = {m.name: (m.baseline, [override.value for override in m.overrides]) for m in grid.methods}
+    expected = {f"base_from_{start}": (None, [f"0.{start}", "7"]) for start in (11, 12)}
+    for start in (11, 12):
+        for loss in ("epl", "both"):
+            expected[f"{loss}_from_{start}"] = (f"base_from_{start}", [f"0.{start}", "7", str(start), "True"])
+    assert found == expected
+    for before, after, line, message in [
+        ('"base_from_{start}": {}', "base: {}", 9, "must hold {start}"),
+        ('"0.{start}"', '"0.{stop}"', 6, "has the variable 'stop'; the product has start"),
+        ("{start: [11, 12]}", "{}", 5, "product is empty"),
+        ("[11, 12]", "[[11]]", 5, "must be texts or numbers"),
+    ]:
+        path = written(tmp_path, text.replace(before, after, 1))
+        with pytest.raises(ValueError) as error:
+            read_grid(path)
+        assert str(error.value).startswith(f"{path}:{line}: ") and message in str(error.value)
 
 
 def test_a_product_fills_sizes(tmp_path):

@@ -262,7 +262,7 @@ def test_no_grid_leans_on_the_default_formulation():
         grid, cfgs = shipped(path.stem)
         for method in grid.methods:
             epl = cfgs[method.name].MODEL.EPL
-            named = {override.key for override in (*grid.overrides, *method.overrides)}
+            named = {override.key for override in method.overrides}
             if epl.ENABLED and epl.LINE.WEIGHT > 0:
                 pinned = (
                     Path(method.config).parts[1] in ("VOC2012", "Cityscapes") and epl.LINE.FORMULATION == "official"

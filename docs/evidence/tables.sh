@@ -21,3 +21,7 @@ tables '4. A converged model goes on, precision and recall' finetune --baseline 
 tables '7. A second model' full_schedule_deeplab --baseline cross_entropy --controls cross_entropy_shifted cross_entropy_lr2
 tables '8. Band point, whole schedule' full_schedule --baseline line_first --methods cross_entropy line_first band_point_first
 tables '8. Band point, converged models' finetune --baseline line --pool-starts --methods line band_point
+for baseline in cross_entropy line_first; do
+    tables "9. When to begin, against $baseline" full_schedule --baseline $baseline \
+        --methods cross_entropy line_first line_half line_two_thirds line_five_sixths
+done

@@ -14,7 +14,7 @@ import re
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from epl_d2.evaluation.image_counts import ImageCounts
 
@@ -41,7 +41,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
         return float("nan"), float("nan")
     if sample.size == 1:
         return float(sample[0]), float("nan")
-    quantile = stats.t.ppf((1 + level) / 2, sample.size - 1)
+    quantile = stdtrit(sample.size - 1, (1 + level) / 2)
     return float(sample.mean()), float(quantile * sample.std(ddof=1) / np.sqrt(sample.size))
 
 

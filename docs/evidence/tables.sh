@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every table of ../evidence.md that is drawn from counts, and the README's, with one command: make evidence
+# Every table of ../evidence.md and of the README's results with one command: make evidence
 # The folders beside this file hold the counts of single images, as tools/compare_counts.py --store writes them.
 set -e
 python=${PYTHON:-python}
@@ -14,14 +14,16 @@ tables() { # TITLE FOLDER OPTIONS...
     done
 }
 
-tables '3. The line loss from the first iteration on' full_schedule --baseline cross_entropy \
+tables 'From the first iteration on' full_schedule --baseline cross_entropy \
     --controls cross_entropy_shifted cross_entropy_lr2 --methods cross_entropy cross_entropy_lr2 cross_entropy_shifted line_first
-tables '4. A converged model goes on' finetune --baseline cross_entropy --pool-starts
-tables '4. A converged model goes on, precision and recall' finetune --baseline cross_entropy --pool-starts --contours
-tables '7. A second model' full_schedule_deeplab --baseline cross_entropy --controls cross_entropy_shifted cross_entropy_lr2
-tables '8. Band point, whole schedule' full_schedule --baseline line_first --methods cross_entropy line_first band_point_first
-tables '8. Band point, converged models' finetune --baseline line --pool-starts --methods line band_point
+tables 'A second model' full_schedule_deeplab --baseline cross_entropy --controls cross_entropy_shifted cross_entropy_lr2
 for baseline in cross_entropy line_first; do
-    tables "9. When to begin, against $baseline" full_schedule --baseline $baseline \
+    tables "When to begin, against $baseline" full_schedule --baseline $baseline \
         --methods cross_entropy line_first line_half line_two_thirds line_five_sixths
 done
+tables 'A converged model goes on; other losses' finetune --baseline cross_entropy --pool-starts
+tables 'A converged model goes on; other losses, precision and recall' finetune --baseline cross_entropy --pool-starts --contours
+tables 'The line loss against other losses' finetune --baseline cross_entropy --pool-starts --methods line --controls \
+    boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary
+tables "The target's lines without ranks, whole schedule" full_schedule --baseline line_first --methods cross_entropy line_first band_point_first
+tables "The target's lines without ranks, converged models" finetune --baseline line --pool-starts --methods line band_point

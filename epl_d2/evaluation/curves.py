@@ -93,7 +93,7 @@ def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Pa
         axes.set_ylabel(f"difference to {reference} (points)", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    _legend_below(figure, axes)
     figure.savefig(path, dpi=150)
 
 
@@ -128,5 +128,10 @@ def draw_class_gains(
     axes.set_yticks(range(len(classes)), classes)
     axes.invert_yaxis()
     if len(records) > 1:
-        axes.legend(fontsize=8)
+        _legend_below(figure, axes)
     figure.savefig(path, dpi=150)
+
+
+def _legend_below(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, which covers none of their lines."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)

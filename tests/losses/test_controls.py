@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from epl_d2.contours import contour_distance
 from epl_d2.losses import band_cross_entropy, boundary_f_loss, class_weighted_cross_entropy
+from epl_d2.losses.compared.boundary_f import _largest
 
 
 def largest(x: np.ndarray, valid: np.ndarray, radius: int, row: int, column: int) -> float:
@@ -62,6 +63,21 @@ def test_boundary_f_of_hard_predictions_counts_pixels() -> None:
     predicted[..., :2] = 0
     logits = 300 * F.one_hot(predicted, 2).movedim(-1, 1).double()
     assert [boundary_f_loss(logits, labels, tolerance=t).item() for t in (0, 1, 2)] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+@pytest.mark.parametrize("shape", [(2, 3, 20, 31), (1, 1, 1, 9), (1, 2, 9, 1)])
+def test_maxima_and_their_gradient_are_those_of_plain_pooling(shape: tuple[int, ...], radius: int) -> None:
+    """Also where several pixels of a square are the largest."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randint(0, 5, shape, generator=generator).float().requires_grad_()
+    weights = torch.randn(shape, generator=generator)
+    size = 2 * radius + 1
+    plain = F.max_pool2d(F.max_pool2d(x, (size, 1), 1, (radius, 0)), (1, size), 1, (0, radius))
+    fast = _largest(x, radius)
+    assert torch.equal(fast, plain)
+    expected, found = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, fast))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [0.5, 1, 3.0, 100])

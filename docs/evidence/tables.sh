@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every table of ../evidence.md and of the README's results with one command: make evidence
+# Every table of ../evidence.md, and those of the README and the model zoo on the same runs, with one command: make evidence
 # The folders beside this file hold the counts of single images, as tools/compare_counts.py --store writes them.
 set -e
 python=${PYTHON:-python}

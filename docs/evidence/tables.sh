@@ -27,3 +27,8 @@ tables 'The line loss against other losses' finetune --baseline cross_entropy --
     boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary
 tables "The target's lines without ranks, whole schedule" full_schedule --baseline line_first --methods cross_entropy line_first band_point_first
 tables "The target's lines without ranks, converged models" finetune --baseline line --pool-starts --methods line band_point
+for noise in '' _shift_1 _shift_2 _shift_3 _dilate_1 _dilate_2 _dilate_3; do
+    printf '\n## Wrong labels%s\n\n' "$noise"
+    "$python" tools/compare_counts.py docs/evidence/label_noise --dataset shapes_sem_seg_val --widths 1 3 \
+        --baseline "cross_entropy$noise" --methods "cross_entropy$noise" "line$noise"
+done

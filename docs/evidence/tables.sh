@@ -21,7 +21,7 @@ for baseline in cross_entropy line_first; do
     tables "When to begin, against $baseline" full_schedule --baseline $baseline \
         --methods cross_entropy line_first line_half line_two_thirds line_five_sixths
 done
-tables 'A converged model goes on; other losses' finetune --baseline cross_entropy --pool-starts
+tables 'A converged model goes on; other losses' finetune --baseline cross_entropy --pool-starts --controls cross_entropy_shifted
 tables 'A converged model goes on; other losses, precision and recall' finetune --baseline cross_entropy --pool-starts --contours
 tables 'The line loss against other losses' finetune --baseline cross_entropy --pool-starts --methods line --controls \
     boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary

@@ -17,14 +17,17 @@ tables() { # TITLE FOLDER OPTIONS...
 tables 'From the first iteration on' full_schedule --baseline cross_entropy \
     --controls cross_entropy_shifted cross_entropy_lr2 --methods cross_entropy cross_entropy_lr2 cross_entropy_shifted line_first
 tables 'A second model' full_schedule_deeplab --baseline cross_entropy --controls cross_entropy_shifted cross_entropy_lr2
-for baseline in cross_entropy line_first; do
-    tables "When to begin, against $baseline" full_schedule --baseline $baseline \
-        --methods cross_entropy line_first line_half line_two_thirds line_five_sixths
-done
+tables 'When to begin' full_schedule --baseline cross_entropy --controls line_first \
+    --methods cross_entropy line_first line_half line_two_thirds line_five_sixths
 tables 'A converged model goes on; other losses' finetune --baseline cross_entropy --pool-starts --controls cross_entropy_shifted
 tables 'A converged model goes on; other losses, precision and recall' finetune --baseline cross_entropy --pool-starts --contours
 tables 'The line loss against other losses' finetune --baseline cross_entropy --pool-starts --methods line --controls \
     boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary
+# Val alone: test is not opened before the stage is finished.
+printf '\n## Other losses for a whole schedule, so far: val\n\n'
+losses='boundary_f_w1.3 band_w1.3 band_w0.48 class_weights_w0.29'
+"$python" tools/compare_counts.py docs/evidence/full_schedule --dataset camvid_sem_seg_val --block 20 --widths 1 3 \
+    --baseline cross_entropy --controls $losses --methods line_first $losses
 tables "The target's lines without ranks, whole schedule" full_schedule --baseline line_first --methods cross_entropy line_first band_point_first
 tables "The target's lines without ranks, converged models" finetune --baseline line --pool-starts --methods line band_point
 for noise in '' _shift_1 _shift_2 _shift_3 _dilate_1 _dilate_2 _dilate_3; do

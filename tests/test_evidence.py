@@ -26,8 +26,10 @@ def tables_of(text: str) -> list[tuple[list[str], list[list[str]]]]:
 
 def named_as_printed(column: str) -> str | None:
     """The name of a metric in the documents, F@3 or F@3px, as compare_counts.py prints it; None for other columns."""
+    if "@" not in column:
+        return "mIoU" if column == "mIoU" else None
     name, _, width = column.partition("@")
-    return f"{PRINTED[name]}@{width.removesuffix('px')}px" if width else {"mIoU": "mIoU"}.get(name)
+    return f"{PRINTED[name]}@{width.removesuffix('px')}px"
 
 
 def values(cell: str) -> list[str]:

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from matplotlib.figure import Figure
 
 from epl_d2.evaluation import BoundaryStatistics
+from epl_d2.evaluation.curves import PANELS, draw_class_gains, draw_gains
 from epl_d2.evaluation.image_counts import write_image_counts
 from epl_d2.experiments.comparison import class_gains, difference_rows, find_runs, gain_curves, paired_gain, pool_starts
 from epl_d2.experiments.intervals import bootstrap_draws, paired_differences
@@ -165,6 +167,25 @@ def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
         assert row[2] == f"{one['mean'][column]:+.2f} [{one['low'][column]:+.2f}, {one['high'][column]:+.2f}]"
         low, mean, high = (record["BF-micro"][key][column] for key in ("low", "mean", "high"))
         assert low <= mean <= high
+
+
+def test_pictures_of_gains_have_one_legend_that_covers_no_panel(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+    gain = {"mean": [1.0, 2.0], "low": [0.0, 1.0], "high": [2.0, 3.0]}
+    records = [{"name": name, "widths": [1, 2], **dict.fromkeys(PANELS, gain)} for name in ("one", "other")]
+    draw_gains(records, "base", tmp_path / "gains.png")
+    classes = [{"name": name, "IoU": gain, "BF@1px": gain} for name in ("one", "other")]
+    draw_class_gains(classes, ["a", "b"], "base", tmp_path / "classes.png")
+    for figure in figures:
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["one", "other"]
+        figure.draw_without_rendering()
+        panels = [axes.get_window_extent() for axes in figure.axes]
+        assert len(panels) > 1
+        assert all(legend.get_window_extent().y1 < panel.y0 for panel in panels)
+        assert all(axes.get_legend() is None for axes in figure.axes)
+    assert len(figures) == 2
 
 
 def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, tmp_path, monkeypatch):

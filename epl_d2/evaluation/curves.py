@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+
+# matplotlib is slow to import, and many who import this module draw nothing.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANELS = {
     "BF": "Boundary F, mean over classes (%)",
@@ -31,10 +32,11 @@ def draw_curves(records: Sequence[dict[str, Any]], path: str | Path) -> None:
     """
     panels = {key: title for key, title in PANELS.items() if all(key in record for record in records)}
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(9.6, 3.8 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(9.6, 3.8 * rows + 0.3)
     for place, (key, title) in enumerate(panels.items(), 1):
-        _draw_lines(figure.add_subplot(rows, 2, place), records, key, title)
+        axes = figure.add_subplot(rows, 2, place)
+        _draw_lines(axes, records, key, title)
+    _legend_below(figure, axes)
     figure.savefig(path, dpi=150)
 
 
@@ -46,13 +48,13 @@ def draw_curve_rows(rows: Mapping[str, Sequence[dict[str, Any]]], keys: Sequence
         keys: of :data:`PANELS`, one column each.
         path: as of :func:`draw_curves`.
     """
-    figure = Figure(figsize=(4.8 * len(keys), 3.8 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(4.8 * len(keys), 3.8 * len(rows))
     grid = figure.subplots(len(rows), len(keys), squeeze=False)
     for axes_of_row, (title, records) in zip(grid, rows.items(), strict=True):
         for axes, key in zip(axes_of_row, keys, strict=True):
             _draw_lines(axes, records, key, PANELS[key])
             axes.set_title(title)
+            axes.legend()
     figure.savefig(path, dpi=150)
 
 
@@ -63,11 +65,8 @@ def _draw_lines(axes: Axes, records: Sequence[dict[str, Any]], key: str, title: 
         )
         style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4}
         axes.plot([x for x, _ in points], [y for _, y in points], label=record["name"], **style)
-    axes.set_xlabel("width (pixels)")
     axes.set_ylabel(title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    _width_axis(axes)
 
 
 def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Path) -> None:
@@ -78,8 +77,7 @@ def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Pa
         reference: what stands at 0.
         path: as of :func:`draw_curves`.
     """
-    figure = Figure(figsize=(9.6, 7.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(9.6, 7.6)
     for place, (key, title) in enumerate(PANELS.items(), 1):
         axes = figure.add_subplot(2, 2, place)
         axes.axhline(0, color="black", linewidth=1)
@@ -88,11 +86,9 @@ def draw_gains(records: Sequence[dict[str, Any]], reference: str, path: str | Pa
             axes.fill_between(record["widths"], gain["low"], gain["high"], color=color, alpha=0.2, linewidth=0)
             style = {"marker": "osD^v<>"[number % 7], "markersize": 3.5, "linewidth": 1.4, "color": color}
             axes.plot(record["widths"], gain["mean"], label=record["name"], **style)
-        axes.set_xlabel("width (pixels)")
         axes.set_title(title.replace(" (%)", ""), fontsize=10)
         axes.set_ylabel(f"difference to {reference} (points)", fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
+        _width_axis(axes)
     _legend_below(figure, axes)
     figure.savefig(path, dpi=150)
 
@@ -111,10 +107,7 @@ def draw_class_gains(
     """
     metrics = [key for key in records[0] if key != "name"]
     height = 0.8 / len(records)
-    figure = Figure(
-        figsize=(1.6 + 3.2 * len(metrics), 1.2 + len(classes) * max(0.28, 0.18 * len(records))), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = _figure(1.6 + 3.2 * len(metrics), 1.2 + len(classes) * max(0.28, 0.18 * len(records)))
     for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
         axes.axvline(0, color="black", linewidth=1)
         for number, record in enumerate(records):
@@ -130,6 +123,24 @@ def draw_class_gains(
     if len(records) > 1:
         _legend_below(figure, axes)
     figure.savefig(path, dpi=150)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _width_axis(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("width (pixels)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:

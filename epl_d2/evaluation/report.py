@@ -21,6 +21,7 @@ import numpy as np
 from epl_d2.files import write_whole
 
 from .boundary_statistics import BoundaryStatistics
+from .curves import draw_curves
 
 CURVES_FILE = "boundary_curves.json"
 CURVES_TABLE = "boundary_curves.csv"
@@ -208,8 +209,6 @@ def format_table(rows: Sequence[Sequence[str]], width: int = 100) -> str:
 
 def write_report(folder: str | Path, record: dict[str, Any], report_widths: Sequence[int]) -> None:
     """Write the curves (JSON, CSV, plot) and the table of classes (CSV) to ``folder``."""
-    from .curves import draw_curves  # matplotlib is slow to import, and only needed here
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CURVES_FILE, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
@@ -220,8 +219,6 @@ def write_report(folder: str | Path, record: dict[str, Any], report_widths: Sequ
 
 def write_comparison(folder: Path, records: Sequence[dict[str, Any]], report_widths: Sequence[int]) -> None:
     """Write the table of several runs (CSV) and their curves in one plot to ``folder``."""
-    from .curves import draw_curves
-
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / COMPARISON_TABLE, lambda path: _write_csv(path, comparison_table(records, report_widths)))
     write_whole(folder / CURVES_PLOT, lambda path: draw_curves(records, path))

@@ -235,6 +235,8 @@ def _product(nodes: Sequence[yaml.Node]) -> list[dict[str, str] | None]:
         own = mapping(node, "product")
         if not own:
             fail(node, "product is empty; give each variable a list of values")
+        if both := sorted(own.keys() & variables.keys()):
+            fail(own[both[0]], f"the product of the grid has the variable {both[0]!r}, too; name this one otherwise")
         variables.update(own)
     choices = []
     for variable, node in variables.items():

@@ -286,6 +286,7 @@ methods:
         ('"base_from_{start}": {}', "base: {}", 9, "must hold {start}"),
         ('"0.{start}"', '"0.{stop}"', 6, "has the variable 'stop'; the product has start"),
         ("{start: [11, 12]}", "{}", 5, "product is empty"),
+        ("{loss: [epl, both]}", "{loss: [epl, both], start: [3]}", 11, "the grid has the variable 'start', too"),
         ("[11, 12]", "[[11]]", 5, "must be texts or numbers"),
     ]:
         path = written(tmp_path, text.replace(before, after, 1))

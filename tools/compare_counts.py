@@ -50,19 +50,21 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"not all of these runs were counted at the widths {missing}; all have {sorted(known)}")
     drawn = "images" if options.block is None else f"blocks of up to {options.block} consecutive frames"
     units, count = ("starting points, seeds", "runs") if options.pool_starts else ("seeds", "seeds")
+    independent = "starting points, of each its seeds' mean," if options.pool_starts else "seeds"
     if options.baseline is None:
         lines = [f"{options.dataset}, percent; 95% interval over {drawn} ({REPLICATES} replicates)", ""]
         rows = [row for name in chosen for row in run_rows(name, chosen[name], metrics, options.block)]
         lines += markdown_table(["method", "seed", *metrics], rows)
     else:
-        lines = [f"{options.dataset}, percent; mean over seeds ± half width of the 95% t interval", ""]
+        lines = [f"{options.dataset}, percent; mean over {independent} ± half width of the 95% t interval", ""]
         rows = [mean_row(name, chosen[name], metrics) for name in chosen]
         lines += markdown_table(["method", count, *metrics], rows)
     for reference in (options.baseline, *options.controls) if options.baseline is not None else ():
+        compared = [name for name in chosen if name not in (reference, options.baseline)]
+        alone = [name for name in compared if not {*chosen[name]} & {*runs[reference]}]
         rows = [
             row
-            for name in chosen
-            if name not in (reference, options.baseline)
+            for name in compared
             for row in difference_rows(name, chosen[name], runs[reference], metrics, options.block)
         ]
         lines += [
@@ -71,20 +73,27 @@ def run(options: argparse.Namespace) -> None:
             "",
         ]
         lines += markdown_table(["method", count, *metrics], rows)
+        lines += ["", f"No seed in common with {reference}: {', '.join(alone)}."] if alone else []
     print("\n".join(lines))
-    if options.picture is not None:
-        baseline = runs[options.baseline]
-        methods = [name for name in chosen if name != options.baseline and {*chosen[name]} & {*baseline}]
-        records = [gain_curves(name, chosen[name], baseline, list(PANELS), options.block) for name in methods]
-        write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
-    if options.class_picture is not None:
-        draw_classes(options, chosen, runs[options.baseline])
+    if options.picture is not None or options.class_picture is not None:
+        draw(options, chosen, runs[options.baseline])
     if options.store is not None:
         for name, by_unit in chosen.items():
             for unit, counts in by_unit.items():
                 file = options.store / folder_of_unit(name, unit) / f"{options.dataset}.npz"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 counts.at_widths(options.widths).write(file)
+
+
+def draw(options: argparse.Namespace, chosen: Mapping[str, Runs], baseline: Runs) -> None:
+    methods = {name: runs for name, runs in chosen.items() if name != options.baseline and {*runs} & {*baseline}}
+    if not methods:
+        raise ValueError(f"no picture: none of {', '.join(chosen)} shares a seed with {options.baseline}")
+    if options.picture is not None:
+        records = [gain_curves(name, runs, baseline, list(PANELS), options.block) for name, runs in methods.items()]
+        write_whole(options.picture, lambda path: draw_gains(records, options.baseline, path))
+    if options.class_picture is not None:
+        draw_classes(options, methods, baseline)
 
 
 def draw_classes(options: argparse.Namespace, methods: Mapping[str, Runs], baseline: Runs) -> None:
@@ -101,11 +110,7 @@ def draw_classes(options: argparse.Namespace, methods: Mapping[str, Runs], basel
     require_registered(options.dataset)
     classes = MetadataCatalog.get(options.dataset).stuff_classes
     metrics = ["IoU", *(f"BF@{width}px" for width in options.widths)]
-    records = [
-        class_gains(name, by_unit, baseline, metrics, options.block)
-        for name, by_unit in methods.items()
-        if name != options.baseline and {*by_unit} & {*baseline}
-    ]
+    records = [class_gains(name, runs, baseline, metrics, options.block) for name, runs in methods.items()]
     counted = len(records[0]["IoU"]["mean"])
     if counted != len(classes):
         raise ValueError(f"{options.runs} has counts of {counted} classes, and {options.dataset} has {len(classes)}")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_image_counts
 
 from .intervals import (
     blocks_of_frames,
     bootstrap_draws,
+    check_paired,
     mean_interval,
     paired_differences,
     percentile_interval,
@@ -49,22 +51,35 @@ _FROM = "_from_"
 def find_runs(folder: Path, data_set: str) -> dict[str, dict[int, ImageCounts]]:
     """Counts of every run below a folder of METHOD/seed_N, by method and seed.
 
-    In seed_N the first of these is read: inference/DATA_SET/image_counts.npz, inference/image_counts.npz (both as a
-    grid or `train_net.py --eval-only` leaves them), DATA_SET.npz.
+    In seed_N the first of these is read: inference/DATA_SET/image_counts.npz, inference/image_counts.npz where
+    config.yaml says that this data set was evaluated (both as a grid or `train_net.py --eval-only` leaves them),
+    DATA_SET.npz.
 
     Raises:
-        ValueError: there is none, or one cannot be read.
+        ValueError: there is none, one cannot be read, or two are of one seed.
     """
     runs: dict[str, dict[int, ImageCounts]] = {}
-    places = (f"inference/{data_set}/{IMAGE_COUNTS_FILE}", f"inference/{IMAGE_COUNTS_FILE}", f"{data_set}.npz")
     for run in sorted(folder.glob("*/seed_*")):
         seed = run.name.removeprefix("seed_")
-        file = next((run / place for place in places if (run / place).is_file()), None)
-        if seed.isdecimal() and file is not None:
-            runs.setdefault(run.parent.name, {})[int(seed)] = read_image_counts(file)
+        file = _counts_file(run, data_set)
+        if not seed.isdecimal() or file is None:
+            continue
+        by_seed = runs.setdefault(run.parent.name, {})
+        if int(seed) in by_seed:
+            raise ValueError(f"{run.parent} holds the seed {int(seed)} twice: seed_{int(seed)} and {run.name}")
+        by_seed[int(seed)] = read_image_counts(file)
     if not runs:
-        raise ValueError(f"{folder} holds no METHOD/seed_N with counts of {data_set}, such as seed_N/{places[0]}")
+        example = f"seed_N/inference/{data_set}/{IMAGE_COUNTS_FILE}"
+        raise ValueError(f"{folder} holds no METHOD/seed_N with counts of {data_set}, such as {example}")
     return {method: dict(sorted(by_seed.items())) for method, by_seed in runs.items()}
+
+
+def _counts_file(run: Path, data_set: str) -> Path | None:
+    places = [run / "inference" / data_set / IMAGE_COUNTS_FILE, run / f"{data_set}.npz"]
+    config = run / "config.yaml"
+    if config.is_file() and data_set in yaml.safe_load(config.read_text(encoding="utf-8"))["DATASETS"]["TEST"]:
+        places.insert(1, run / "inference" / IMAGE_COUNTS_FILE)  # where it was evaluated alone
+    return next((place for place in places if place.is_file()), None)
 
 
 def pool_starts(runs: Mapping[str, Mapping[int, ImageCounts]]) -> dict[str, dict[Unit, ImageCounts]]:
@@ -99,9 +114,15 @@ def scores_of(counts: ImageCounts) -> dict[str, float]:
 
 
 def mean_row(name: str, runs: Runs, metrics: Sequence[str]) -> list[str]:
-    """Name, number of seeds, and for each metric the mean over seeds with the half width of its t interval."""
-    scores = [scores_of(counts) for counts in runs.values()]
-    return [name, str(len(runs)), *(with_half_width([s.get(metric, np.nan) for s in scores]) for metric in metrics)]
+    """Name, number of runs, and for each metric the mean over seeds with the half width of its t interval.
+
+    Seeds of one starting point are not independent: there the mean of each is one value of the interval.
+    """
+    scores: dict[int | str, list[dict[str, float]]] = {}
+    for unit, counts in runs.items():
+        scores.setdefault(unit[0] if isinstance(unit, tuple) else unit, []).append(scores_of(counts))
+    means = ([np.mean([s.get(metric, np.nan) for s in group]) for group in scores.values()] for metric in metrics)
+    return [name, str(len(runs)), *map(with_half_width, means)]
 
 
 def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = None) -> list[list[str]]:
@@ -113,12 +134,13 @@ def run_rows(name: str, runs: Runs, metrics: Sequence[str], block: int | None = 
     """
     rows = []
     for unit, counts in runs.items():
-        replicates = scores_by_name(counts, _draws([unit], counts, block)[1])
+        images = _draws([unit], counts, block)[1]
+        replicates = scores_by_name(counts, images)
         scores, cells = scores_of(counts), []
         for metric in metrics:
             score = scores.get(metric, np.nan)
-            low, high = percentile_interval(100 * replicates.get(metric, np.full(1, np.nan)))
-            cells.append("-" if np.isnan(score) else f"{score:.2f} [{low:.2f}, {high:.2f}]")
+            low, high = _interval(100 * replicates.get(metric, np.full(1, np.nan)), images)
+            cells.append(with_interval(score, low, high, sign=""))
         rows.append([name, words_of_unit(unit).removeprefix("seed "), *cells])
     return rows
 
@@ -137,9 +159,12 @@ def with_half_width(values: Sequence[float]) -> str:
     return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} ± {half:.2f}"
 
 
-def with_interval(mean: float, low: float, high: float) -> str:
-    """A difference with its interval; "-" where it is undefined."""
-    return "-" if np.isnan(mean) else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+def with_interval(mean: float, low: float, high: float, *, sign: str = "+") -> str:
+    """A difference, or with the sign "" a score, with its interval if it has one; "-" where it is undefined."""
+    if np.isnan(mean):
+        return "-"
+    interval = "" if np.isnan(low) else f" [{low:{sign}.2f}, {high:{sign}.2f}]"
+    return f"{mean:{sign}.2f}{interval}"
 
 
 def paired_gain(
@@ -154,17 +179,21 @@ def paired_gain(
 
     Returns:
         The units that both have, S of them; the difference of each [S,M]; lower and upper end of the 95% interval of
-        their mean [2,M]. Both arrays are empty where no unit is common.
+        their mean [2,M], NaN where all images are one block. Without a common unit [0,M] and NaN.
+
+    Raises:
+        ValueError: the images or the classes of two paired runs differ.
     """
     common = [unit for unit in method if unit in reference]
     if not common:
-        return [], np.empty((0, len(metrics))), np.empty((2, 0))
+        return [], np.empty((0, len(metrics))), np.full((2, len(metrics)), np.nan)
     ours, theirs = ([runs[unit] for unit in common] for runs in (method, reference))
-    replicates = paired_differences(ours, theirs, *_draws(common, theirs[0], block))
+    seeds, images = _draws(common, theirs[0], block)
+    replicates = paired_differences(ours, theirs, seeds, images)
     pairs = [(scores_of(a), scores_of(b)) for a, b in zip(ours, theirs, strict=True)]
     by_seed = np.array([[a.get(metric, np.nan) - b.get(metric, np.nan) for metric in metrics] for a, b in pairs])
     unknown = np.full(1, np.nan)
-    return common, by_seed, np.array([percentile_interval(replicates.get(metric, unknown)) for metric in metrics]).T
+    return common, by_seed, np.array([_interval(replicates.get(metric, unknown), images) for metric in metrics]).T
 
 
 def difference_rows(
@@ -212,9 +241,7 @@ def seed_difference_rows(
     cells = []
     for values in zip(*by_seed, strict=True):
         mean, half = mean_interval(values)
-        cells.append(
-            f"{mean:+.2f}" if np.isnan(half) and not np.isnan(mean) else with_interval(mean, mean - half, mean + half)
-        )
+        cells.append(with_interval(mean, mean - half, mean + half))
     rows = [[name, str(len(seeds)), *cells]]
     if len(seeds) > 1:
         rows += [
@@ -235,6 +262,8 @@ def class_gains(
         metrics: `IoU` and `BF@<d>px`.
     """
     common = [unit for unit in method if unit in reference]
+    for unit in common:
+        check_paired(method[unit], reference[unit])
     units, images = _draws(common, reference[common[0]], block)
     whole = np.ones((1, images.shape[1]))
     record: dict[str, Any] = {"name": name}
@@ -247,7 +276,7 @@ def class_gains(
         scores, others = ours.resampled_class_scores(weights), theirs.resampled_class_scores(weights)
         gains = {metric: gains[metric] + 100 * share * (scores[metric] - others[metric]) for metric in metrics}
     for metric, of_classes in gains.items():
-        low, high = np.array([percentile_interval(replicates[1:]) for replicates in of_classes]).T
+        low, high = np.array([_interval(replicates[1:], images) for replicates in of_classes]).T
         record[metric] = {"mean": of_classes[:, 0].tolist(), "low": low.tolist(), "high": high.tolist()}
     return record
 
@@ -257,6 +286,11 @@ def _draws(units: Sequence[Unit], counts: ImageCounts, block: int | None) -> tup
     starts = [unit[0] if isinstance(unit, tuple) else "" for unit in units]
     blocks = len(counts.names) if block is None else blocks_of_frames(counts.names, block)
     return bootstrap_draws(starts, blocks, REPLICATES)
+
+
+def _interval(replicates: np.ndarray, images: np.ndarray) -> tuple[float, float]:
+    """The interval of replicates that draw `images`; NaN where these are one block, which would make it too narrow."""
+    return percentile_interval(replicates if (images != images[0]).any() else np.full(1, np.nan))
 
 
 def gain_curves(name: str, method: Runs, reference: Runs, curves: Sequence[str], block: int | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from epl_d2.evaluation.image_counts import ImageCounts
 __all__ = [
     "blocks_of_frames",
     "bootstrap_draws",
+    "check_paired",
     "mean_interval",
     "paired_differences",
     "percentile_interval",
@@ -118,25 +119,41 @@ def paired_differences(
     seed by seed, and averages over the drawn seeds.
 
     Args:
-        method, baseline: counts of the same S seeds in the same order, on the same N images.
+        method, baseline: counts of the same S seeds in the same order, on the same N images; taken at the widths that
+            all have.
         seeds, images: of :func:`bootstrap_draws`.
 
     Returns:
         `mIoU` [B], and `<curve>@<d>px` [B] of every curve of :meth:`ImageCounts.resampled_scores`, in percent; without
-        those that the counts of one of two paired runs do not give.
+        those that the counts of one of the runs do not give.
 
     Raises:
-        ValueError: the images or the widths differ.
+        ValueError: the images or the classes of two paired runs differ.
     """
+    widths = sorted(set.intersection(*({*counts.widths} for counts in (*method, *baseline))))
     sums: dict[str, np.ndarray] = {}
     for number, (ours, theirs) in enumerate(zip(method, baseline, strict=True)):
-        if ours.names != theirs.names or ours.widths != theirs.widths:
-            raise ValueError("a paired interval needs runs that were evaluated on the same images at the same widths")
-        scores, reference = scores_by_name(ours, images), scores_by_name(theirs, images)
-        for name in scores.keys() & reference.keys():
-            share = 100 * seeds[:, number] / seeds.sum(axis=1)
-            sums[name] = sums.get(name, 0.0) + share * (scores[name] - reference[name])
+        check_paired(ours, theirs)
+        scores, reference = (scores_by_name(counts.at_widths(widths), images) for counts in (ours, theirs))
+        share = 100 * seeds[:, number] / seeds.sum(axis=1)
+        known = scores.keys() & reference.keys() & (sums.keys() if number else scores.keys())
+        sums = {name: sums.get(name, 0.0) + share * (scores[name] - reference[name]) for name in known}
     return sums
+
+
+def check_paired(ours: ImageCounts, theirs: ImageCounts) -> None:
+    """Raise ValueError if two runs were not evaluated on the same images and classes."""
+    if ours.names != theirs.names:
+        other = sorted({*ours.names} ^ {*theirs.names}) or ["in another order"]
+        raise ValueError(
+            f"a paired difference needs runs on the same images; these have {len(ours.names)} and "
+            f"{len(theirs.names)}, and differ in {other[0]}"
+        )
+    classes = [counts.counts["confusion"].shape[1] for counts in (ours, theirs)]
+    if classes[0] != classes[1]:
+        raise ValueError(
+            f"a paired difference needs runs with the same classes; these have {classes[0]} and {classes[1]}"
+        )
 
 
 def percentile_interval(replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import sys
 from functools import cache
 from itertools import product
@@ -47,11 +48,14 @@ def write_run(file: Path, shift: int, seed: int) -> BoundaryStatistics:
 def runs(tmp_path):
     """A folder of runs as grids and evaluations leave them, and the scores of each."""
     places = {"base": "inference/some_test", "better": "inference/some_test", "worse": "inference"}
-    return tmp_path / "runs", {
+    statistics = {
         (method, seed): write_run(tmp_path / "runs" / method / f"seed_{seed}" / place / "image_counts.npz", shift, seed)
         for (method, shift), place in zip(SHIFTS.items(), places.values(), strict=True)
         for seed in (1, 2)
     }
+    for seed in (1, 2):
+        (tmp_path / f"runs/worse/seed_{seed}/config.yaml").write_text("DATASETS: {TEST: [some_test]}")
+    return tmp_path / "runs", statistics
 
 
 @pytest.fixture
@@ -105,6 +109,11 @@ def test_runs_from_several_starting_points_are_one_method(compare, tmp_path):
     assert code == 0
     gains = text.split("Difference to ")[1]
     assert "over starting points, seeds and images" in gains
+    assert "mean over starting points, of each its seeds' mean, ± half width" in text
+    of_starts = [(miou["base", start, 1] + miou["base", start, 2]) / 2 for start in (11, 12)]
+    # Of two values with one degree of freedom, whose t quantile is 12.706.
+    half = 12.706205 * abs(of_starts[0] - of_starts[1]) / 2
+    assert cells(text, "base")[:2] == ["4", f"{sum(of_starts) / 2:.2f} ± {half:.2f}"]
     differences = {unit: miou[("better", *unit)] - miou[("base", *unit)] for unit in product((11, 12), (1, 2))}
     for (start, seed), difference in differences.items():
         assert cells(gains, f"better, from {start}, seed {seed}")[1] == f"{difference:+.2f}"
@@ -152,6 +161,51 @@ def test_differences_need_a_baseline(runs, compare, capsys):
     with pytest.raises(SystemExit, match="2"):
         compare(runs[0], "--dataset", "some_test", "--controls", "worse")
     assert "--baseline" in capsys.readouterr().err
+
+
+def test_one_block_of_images_has_no_interval(runs, compare):
+    folder, statistics = runs
+    options = ("--dataset", "some_test", "--methods", "base", "better", "--widths", "1", "--block", "6")
+    differences = compare(folder, *options, "--baseline", "base")[1].split("Difference to")[1]
+    ious = {run: 100 * of_run.compute()["mIoU"] for run, of_run in statistics.items()}
+    gain = sum(ious["better", seed] - ious["base", seed] for seed in (1, 2)) / 2
+    assert cells(differences, "better")[1] == f"{gain:+.2f}" and "[" not in differences
+    assert cells(compare(folder, *options)[1], "base | 1")[0] == f"{ious['base', 1]:.2f}"
+
+
+def test_runs_at_other_widths_are_compared_at_those_of_all(runs, compare, tmp_path):
+    options = ("--dataset", "some_test", "--methods", "base", "better", "--widths", "1")
+    expected = compare(runs[0], *options, "--baseline", "base")[1]
+    compare(runs[0], *options, "3", "--store", tmp_path / "stored")
+    shutil.rmtree(tmp_path / "stored" / "better")
+    (tmp_path / "stored" / "better").symlink_to(runs[0] / "better")
+    assert compare(tmp_path / "stored", *options, "--baseline", "base")[1] == expected
+
+
+def test_counts_of_another_data_set_are_not_taken(runs, compare):
+    folder = runs[0]
+    assert [*find_runs(folder, "some_test")] == [*SHIFTS]
+    for seed in (1, 2):
+        (folder / f"worse/seed_{seed}/config.yaml").write_text("DATASETS: {TEST: [some_val]}")
+    assert [*find_runs(folder, "some_test")] == ["base", "better"] and [*find_runs(folder, "some_val")] == ["worse"]
+    (folder / "worse/seed_1/config.yaml").unlink()
+    assert [*find_runs(folder, "some_val")["worse"]] == [2]
+    (folder / "base" / "seed_01").symlink_to(folder / "base" / "seed_1")
+    with pytest.raises(ValueError, match=r"base holds the seed 1 twice: seed_1 and seed_"):
+        find_runs(folder, "some_test")
+
+
+def test_methods_without_a_seed_in_common_are_named(runs, compare, tmp_path):
+    folder = runs[0]
+    shutil.rmtree(folder / "base" / "seed_2")
+    shutil.rmtree(folder / "worse" / "seed_1")
+    options = ("--dataset", "some_test", "--baseline", "base", "--widths", "1")
+    code, text, _ = compare(folder, *options)
+    assert code == 0 and text.endswith("\nNo seed in common with base: worse.\n")
+    for option in ("--picture", "--class-picture"):
+        code, _, error = compare(folder, *options, "--methods", "worse", option, tmp_path / "picture.png")
+        assert code == 1 and "none of worse shares a seed with base" in error
+        assert not (tmp_path / "picture.png").exists()
 
 
 def test_gains_against_the_width_are_drawn(runs, compare, tmp_path):
@@ -230,7 +284,7 @@ def test_gains_of_classes_are_those_of_the_scores_and_are_drawn(runs, compare, t
     ("options", "message"),
     [
         (("--dataset", "some_test", "--baseline", "bse"), "has no runs of 'bse'; it has base, better, worse"),
-        (("--dataset", "other", "--baseline", "base", "--methods", "base"), "has no runs of 'base'; it has worse"),
+        (("--dataset", "other", "--baseline", "base"), "holds no METHOD/seed_N with counts of other"),
         (
             ("--dataset", "some_test", "--baseline", "base", "--widths", "1", "9"),
             r"counted at the widths \[9\]; all have",

@@ -116,12 +116,36 @@ def test_scores_that_one_of_two_runs_lacks_are_left_out(tmp_path):
             {name for name in expected if name not in result} == {name for name in expected if "any" in name} != set()
         )
     assert np.array_equal(paired_differences([ours], [older], *draws)["BF@3px"], expected["BF@3px"])
+    # Also where only one pair of several lacks them, first or last.
+    draws = bootstrap_draws(2, len(ours.names), 5)
+    for baseline in ([older, theirs], [theirs, older]):
+        assert paired_differences([ours] * 2, baseline, *draws).keys() == result.keys()
 
 
 def test_other_images_cannot_be_paired(tmp_path):
     ours, theirs = counts_of(tmp_path, 1, 4), counts_of(tmp_path, 2, 3)
     with pytest.raises(ValueError, match="same images"):
         paired_differences([ours], [theirs], *bootstrap_draws(1, 4, 2))
+
+
+def test_other_classes_cannot_be_paired(tmp_path):
+    ours = counts_of(tmp_path, 1, 4)
+    confusion = ours.counts["confusion"]
+    fewer = replace(ours, counts={**ours.counts, "confusion": confusion[:, 1:, 1:]})
+    classes = confusion.shape[1]
+    with pytest.raises(ValueError, match=f"the same classes; these have {classes} and {classes - 1}"):
+        paired_differences([ours], [fewer], *bootstrap_draws(1, 4, 2))
+
+
+def test_pairs_are_taken_at_the_widths_of_all(tmp_path):
+    ours, theirs = counts_of(tmp_path, 1, 4), counts_of(tmp_path, 2, 4)
+    draws = bootstrap_draws(1, 4, 5)
+    expected = paired_differences([ours], [theirs], *draws)
+    width = theirs.widths[-1]
+    result = paired_differences([ours], [theirs.at_widths([width])], *draws)
+    assert {name for name in expected if name.endswith(f"@{width}px") or "@" not in name} == {*result}
+    for name, values in result.items():
+        np.testing.assert_array_equal(values, expected[name])
 
 
 def test_blocks_are_consecutive_frames_of_one_sequence():

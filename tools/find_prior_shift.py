@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,17 +92,24 @@ def main() -> int:
     cfg.TEST.BOUNDARY.WIDTHS = cfg.TEST.BOUNDARY.REPORT_WIDTHS = [1, 3]
     cfg.OUTPUT_DIR = ""  # no files of the evaluators
     cfg.TEST.SAVE_PREDICTIONS = cfg.TEST.SAVE_IMAGE_COUNTS = False
+    if wrong := [tau for tau in args.taus if not math.isfinite(tau)]:
+        parser.error(f"--taus must be finite numbers, got {wrong[0]}")
     taus = sorted(set(args.taus))
     check_datasets(cfg, training=True)
     scores = scores_at(cfg, taus, args.weights)
     means = scores.mean(axis=0)
-    best = int(means[:, METRICS.index(args.metric)].argmax())
+    of_metric = means[:, METRICS.index(args.metric)]
+    if np.isnan(of_metric).all():
+        raise ValueError(f"{args.metric} is undefined on {args.dataset} at every tau; choose another --metric")
+    best = int(np.nanargmax(of_metric))
     rows = [[f"{tau:g}{' *' * (n == best)}", *(f"{v:.2f}" for v in means[n])] for n, tau in enumerate(taus)]
     print(f"{args.dataset}, percent, mean over {len(args.weights)} models; * is best by {args.metric}\n")
     print("\n".join(markdown_table(["tau", *METRICS], rows)))
     if args.output is not None:
         record = {"dataset": args.dataset, "metric": args.metric, "best": taus[best], "taus": taus}
-        record["scores"] = {name: scores[:, :, n].tolist() for n, name in enumerate(METRICS)}
+        # JSON has no NaN.
+        known = np.where(np.isnan(scores), None, scores)
+        record["scores"] = {name: known[:, :, n].tolist() for n, name in enumerate(METRICS)}
         record["weights"] = list(map(str, args.weights))
         write_whole(args.output, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
     return 0

@@ -87,10 +87,10 @@ def run(options: argparse.Namespace) -> int:
     plans = []
     for grid, (methods, seeds), (_, folder) in zip(grids, chosen, places, strict=True):
         runs = plan_runs(grid, folder, ROOT, files=not options.dry_run)
+        for planned in runs:  # of all runs, since the tables hold all
+            check_same_configuration(planned)
         runs = [planned for planned in runs if planned.method in methods and planned.seed in seeds]
         plans.append([replace(planned, gpus=options.gpus_per_run) for planned in runs])
-        for planned in plans[-1]:
-            check_same_configuration(planned)
     # By folder, because grids can share runs.
     waiting = {planned.folder: planned for planned in chain(*plans) if read_record(planned.folder) is None}
     if options.gpu_hours is not None:

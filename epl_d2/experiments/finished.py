@@ -15,7 +15,7 @@ from epl_d2.evaluation.image_counts import IMAGE_COUNTS_FILE, ImageCounts, read_
 
 from .comparison import scores_of
 from .grid import Grid
-from .runs import read_record
+from .runs import read_configuration, read_record
 
 __all__ = ["Finished", "FinishedRun", "counts_by_seed", "mean_curves", "read_finished"]
 
@@ -58,7 +58,8 @@ def read_finished(grid: Grid, folder: Path) -> dict[str, dict[int, FinishedRun]]
     """The runs of `grid` that have finished in `folder`/METHOD/seed_SEED, in the order of the grid.
 
     Raises:
-        ValueError: nothing has finished, or a record cannot be read.
+        ValueError: nothing has finished, a record cannot be read, a run was evaluated on other data sets, or the seeds
+            of a method were trained with different configurations.
     """
     finished: dict[str, dict[int, FinishedRun]] = {}
     for method in grid.methods:
@@ -66,10 +67,34 @@ def read_finished(grid: Grid, folder: Path) -> dict[str, dict[int, FinishedRun]]
             place = folder / method.name / f"seed_{seed}"
             record = read_record(place)
             if record is not None:
+                if record["evaluate"] != grid.evaluate:
+                    raise ValueError(
+                        f"{place} was evaluated on {record['evaluate']}, and {grid.path} says {dict(grid.evaluate)}: "
+                        "choose another --output, or remove that folder"
+                    )
                 finished.setdefault(method.name, {})[seed] = FinishedRun(place, record)
     if not finished:
         raise ValueError(f"{folder} holds no finished run of {grid.path}")
+    for by_seed in finished.values():
+        _check_one_configuration([run.folder for run in by_seed.values()])
     return finished
+
+
+def _check_one_configuration(folders: Sequence[Path]) -> None:
+    """Keys that one of two revisions did not know are no difference."""
+    first, *others = ((folder, read_configuration(folder)) for folder in folders)
+    for folder, configuration in others:
+        before = first[1]
+        different = [
+            f"{key} was {before[key]!r} and is {configuration[key]!r}"
+            for key in sorted(before.keys() & configuration.keys() - {"SEED"})
+            if before[key] != configuration[key]
+        ]
+        if different:
+            raise ValueError(
+                f"{first[0]} and {folder} are runs of different configurations, of which there is no mean: "
+                f"{'; '.join(different[:8])}. Remove one of the folders"
+            )
 
 
 def counts_by_seed(finished: Finished, method: str | None, split: str) -> dict[int, ImageCounts]:

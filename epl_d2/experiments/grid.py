@@ -211,7 +211,9 @@ def _method(
         fail(node, f"the name {entry!r} must hold {{{missing[0]}}}, else methods of the product share one name")
     name = fill(entry, node)
     overrides = tuple(
-        replace(override, value=fill(override.value, place)) for place in opts for override in _overrides(place)
+        replace(override, key=fill(override.key, place), value=fill(override.value, place))
+        for place in opts
+        for override in _overrides(place)
     )
     baseline = fill(text(keys["baseline"], "baseline"), keys["baseline"]) if "baseline" in keys else None
     return Method(
@@ -258,7 +260,8 @@ def _size(node: yaml.Node, fill: Callable[[str, yaml.Node], str]) -> float | dic
         return number(content, what, positive=True)
 
     if isinstance(node, yaml.MappingNode):
-        return {key: one(content, f"the size of {key}") for key, content in mapping(node, "size").items()}
+        sizes = {fill(key, node): content for key, content in mapping(node, "size").items()}
+        return {key: one(content, f"the size of {key}") for key, content in sizes.items()}
     return one(node, "size")
 
 

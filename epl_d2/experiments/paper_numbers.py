@@ -127,4 +127,6 @@ def _numbers(node: yaml.Node, row: str, methods: Sequence[str], widths: Sequence
     if not isinstance(node, yaml.MappingNode):
         return {methods[0]: {_METRIC: number(node, f"{_METRIC} of {row!r}")}}
     contents = mapping(node, f"numbers of {row!r}", headline_metrics(widths))
+    if not contents:
+        fail(node, f"numbers of {row!r} is empty; give a number for one metric at least")
     return {methods[0]: {metric: number(content, metric) for metric, content in contents.items()}}

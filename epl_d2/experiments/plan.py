@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -27,7 +26,7 @@ from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .runs import Run
+from .runs import Run, flat_configuration, read_configuration
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
 
@@ -87,11 +86,10 @@ def check_same_configuration(run: Run) -> None:
     Raises:
         ValueError: names the folder and the keys that differ.
     """
-    if not run.configuration_file.is_file():
+    before = read_configuration(run.folder)
+    if not before:
         return
-    before = dict(_flatten(yaml.safe_load(run.configuration_file.read_text(encoding="utf-8"))))
-    now = dict(_flatten(yaml.safe_load(run.configuration)))
-    defaults = dict(_flatten(yaml.safe_load(get_cfg().dump())))
+    now, defaults = flat_configuration(run.configuration), flat_configuration(get_cfg().dump())
     different = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted({*before, *now})
@@ -264,14 +262,6 @@ def _configuration(cfg: CfgNode, weights: str, sizes: Mapping[str, float]) -> st
     cfg.MODEL.WEIGHTS = weights
     cfg.OUTPUT_DIR = ""
     return cfg.dump() + (yaml.safe_dump({"LOSS_SIZES": dict(sizes)}) if sizes else "")
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _words(error: BaseException) -> str:

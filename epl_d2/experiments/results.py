@@ -34,9 +34,10 @@ def write_results(grid: Grid, output: Path, runs: Path, commit: str) -> list[Pat
         The files written: `results.csv`, `results.md`, and `curves_SPLIT.png` of every split.
 
     Raises:
-        ValueError: nothing has finished, or a record cannot be read.
+        ValueError: as of :func:`read_finished`.
     """
     finished = read_finished(grid, runs)
+    content = "\n".join(_markdown(grid, finished, commit)) + "\n"
     output.mkdir(parents=True, exist_ok=True)
     table, text = output / "results.csv", output / "results.md"
     write_whole(table, lambda path: _write_csv(path, finished, commit))
@@ -46,7 +47,6 @@ def write_results(grid: Grid, output: Path, runs: Path, commit: str) -> list[Pat
         records = [mean_curves(name, list(by_seed.values()), split, list(PANELS)) for name, by_seed in finished.items()]
         write_whole(picture, lambda path, records=records: draw_curves(records, path))
         written.append(picture)
-    content = "\n".join(_markdown(grid, finished, commit)) + "\n"
     write_whole(text, lambda path: path.write_text(content, encoding="utf-8"))
     return written
 

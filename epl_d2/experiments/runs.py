@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from epl_d2.files import write_whole
 from epl_d2.provenance import describe_commit, describe_device
 from epl_d2.run_record import (
@@ -33,7 +35,9 @@ from epl_d2.run_record import (
 
 from .scores import read_run_scores
 
-__all__ = ["RECORD_FILE", "Run", "execute", "read_record"]
+__all__ = ["RECORD_FILE", "Run", "execute", "flat_configuration", "read_configuration", "read_record"]
+
+_CONFIGURATION_FILE = "run_config.yaml"
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Run:
 
     @property
     def configuration_file(self) -> Path:
-        return Path(self.folder, "run_config.yaml")
+        return Path(self.folder, _CONFIGURATION_FILE)
 
     @property
     def command(self) -> list[str]:
@@ -125,6 +129,25 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
     """
     record = load_record(folder)
     return record if record is not None and {"method", "metrics"} <= record.keys() else None
+
+
+def read_configuration(folder: str | Path) -> dict[str, Any]:
+    """The resolved configuration of a run by full key; empty where its folder has none."""
+    file = Path(folder, _CONFIGURATION_FILE)
+    return flat_configuration(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def flat_configuration(text: str) -> dict[str, Any]:
+    """The values of a configuration in YAML by full key, such as "MODEL.EPL.ENABLED"."""
+    return dict(_flatten(yaml.safe_load(text)))
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def execute(run: Run, gpu: str | None = None) -> None:

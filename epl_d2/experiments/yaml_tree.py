@@ -34,15 +34,23 @@ def load_tree(path: Path, above: tuple[Path, ...] = ()) -> yaml.MappingNode:
         FileNotFoundError: there is no such file.
         ValueError: "file:line: what is wrong".
     """
-    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-    loader.name = str(path)
     try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: the file is not UTF-8: {error.reason}") from error
+    try:
+        loader = yaml.SafeLoader(content)
+        loader.name = str(path)
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{path}:{line}: no valid YAML: {error.problem}") from error
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = content.count("\n", 0, error.position) + 1
+        raise ValueError(
+            f"{path}:{line}: no valid YAML: character U+{error.character:04X} may not stand here"
+        ) from error
     if root is None:
         raise ValueError(f"{path}:1: the file is empty")
     if not isinstance(root, yaml.MappingNode):
@@ -130,7 +138,10 @@ def boolean(node: yaml.Node, what: str) -> bool:
 
 def value(node: yaml.Node) -> Any:
     """What a node stands for in Python."""
-    return SafeConstructor().construct_object(node, deep=True)
+    try:
+        return SafeConstructor().construct_object(node, deep=True)
+    except (ValueError, yaml.YAMLError) as error:
+        fail(node, f"no valid value ({getattr(error, 'problem', None) or error}); quote it where it is a text")
 
 
 def with_text(node: yaml.ScalarNode, content: str) -> yaml.ScalarNode:

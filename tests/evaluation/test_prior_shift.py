@@ -160,3 +160,20 @@ def test_the_tool_finds_the_tau_of_separate_evaluations(shapes, tmp_path, monkey
     np.testing.assert_allclose(record["scores"]["BF@3px"], expected, rtol=1e-12)
     assert record["best"] == [0.0, 0.1, 0.3][expected.mean(axis=0).argmax()]
     assert f"| {record['best']:g} * |" in capsys.readouterr().out
+
+    scores = np.full((2, 3, len(tool.METRICS)), 50.0)
+    column = tool.METRICS.index("BF@3px")
+    scores[:, 0, column] = np.nan  # undefined is not the best
+    scores[:, 2, column] = 60
+    monkeypatch.setattr(tool, "scores_at", lambda *given: scores)
+    assert tool.main() == 0
+    text = (tmp_path / "tau.json").read_text()
+    assert json.loads(text)["best"] == 0.3 and "NaN" not in text
+    assert [taus[0] for taus in json.loads(text)["scores"]["BF@3px"]] == [None, None]
+    scores[:, :, column] = np.nan
+    assert tool.main() == 1
+    assert f"BF@3px is undefined on {name} at every tau" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["nan" if word == "0.3" else word for word in command])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "--taus must be finite numbers, got nan" in capsys.readouterr().err

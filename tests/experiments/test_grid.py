@@ -58,6 +58,9 @@ def test_options_of_the_command_line_come_last(tmp_path):
     ("before", "after", "line", "message"),
     [
         ("seeds:", "seed:", 7, "unknown key 'seed'"),
+        ("seeds: [1, 2]", "seeds: [2024-13-45]", 7, "no valid value (month must be in 1..12)"),
+        ("seeds: [1, 2]", "seeds: [!!int abc]", 7, "no valid value"),
+        ("seeds: [1, 2]", "seeds: [1, 2] # \x07", 7, "character U+0007 may not stand here"),
         (
             "baseline: cross_entropy",
             "baseline: cross_entropy\ncontrols: [epl, ce]",
@@ -82,6 +85,7 @@ def test_options_of_the_command_line_come_last(tmp_path):
         ("  cross_entropy: {}", "  cross_entropy: {}\n  epl: {}", 12, "'epl' twice"),
         ("  cross_entropy: {}", "  cross_entropy: {}\n  ../x: {}", 11, "names a folder"),
         ("numbers: {epl: {mIoU: 70.5}}", "numbers: {epl: {mIoU: good}}", 16, "must be a number"),
+        ("numbers: {epl: {mIoU: 70.5}}", "numbers: {epl: {}}", 16, "numbers of 'epl' is empty"),
         (
             "numbers: {epl: {mIoU: 70.5}}",
             "numbers: {other: {}}",
@@ -222,6 +226,9 @@ def test_missing_files_and_keys(tmp_path):
         read_grid(written(tmp_path, GRID.replace("seeds: [1, 2]\n", "")))
     with pytest.raises(ValueError, match=r"grid\.yaml:1: the file is empty"):
         read_grid(written(tmp_path, ""))
+    (tmp_path / "grid.yaml").write_bytes("name: a\n# größer".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"grid\.yaml:2: the file is not UTF-8"):
+        read_grid(tmp_path / "grid.yaml")
 
 
 @pytest.mark.parametrize(
@@ -304,6 +311,13 @@ def test_a_product_fills_sizes(tmp_path):
     by_key = table.replace('size: "{size}"', 'size: {MODEL.EPL.LINE.WEIGHT: "{size}"}')
     methods = {method.name: method for method in read_grid(written(tmp_path, by_key)).methods}
     assert methods["point_l1_k7_s4"].size == {"MODEL.EPL.LINE.WEIGHT": 4.0}
+    of_loss = table.replace('size: "{size}"', 'size: {"MODEL.EPL.{loss}.WEIGHT": "{size}"}')
+    of_loss = of_loss.replace("size: [0.5, 4]", "size: [4], loss: [LINE, POINT]")
+    of_loss = of_loss.replace('_s{size}"', '_s{size}_{loss}"')
+    of_loss = of_loss.replace("MODEL.EPL.POINT.KERNEL_SIZE", '"MODEL.EPL.{loss}.KERNEL_SIZE"')
+    (method,) = (m for m in read_grid(written(tmp_path, of_loss)).methods if m.name == "point_l1_k7_s4_POINT")
+    assert method.size == {"MODEL.EPL.POINT.WEIGHT": 4.0}
+    assert ("MODEL.EPL.POINT.KERNEL_SIZE", "7") in [(override.key, override.value) for override in method.overrides]
     with pytest.raises(ValueError, match=r"grid\.yaml:9: size must be a positive number, got 'big'"):
         read_grid(written(tmp_path, table.replace("size: [0.5, 4]", "size: [big]")))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.image_counts import write_image_counts
@@ -186,6 +187,25 @@ def test_differences_to_controls_and_scores_that_a_record_lacks(grid, tmp_path):
         np.savez(file, **kept)
     older = write_results(grid, tmp_path, tmp_path, "abc")[1].read_text()
     assert older != text and len(older.splitlines()) == len(text.splitlines()) and "nan" not in older
+
+
+def test_runs_that_do_not_belong_together_are_refused_before_anything_is_written(grid, tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs", "base", seed, 3)
+        configuration = {"SEED": seed, "SOLVER": {"MAX_ITER": 40 * seed}, **({"NEW": 1} if seed == 2 else {})}
+        (tmp_path / "runs" / "base" / f"seed_{seed}" / "run_config.yaml").write_text(yaml.safe_dump(configuration))
+    with pytest.raises(
+        ValueError, match=r"seed_1 and .*seed_2 .*of which there is no mean: SOLVER.MAX_ITER was 40 and is 80\. "
+    ):
+        write_results(grid, tmp_path / "out", tmp_path / "runs", "abc")
+    file = tmp_path / "runs" / "base" / "seed_2" / "run_config.yaml"
+    file.write_text(file.read_text().replace("80", "40"))
+    write_results(grid, tmp_path / "good", tmp_path / "runs", "abc")
+
+    (tmp_path / "grid.yaml").write_text(GRID.replace("some_val", "another"))
+    with pytest.raises(ValueError, match=r"seed_1 was evaluated on {'val': 'some_val', .* says {'val': 'another', "):
+        write_results(read_grid(tmp_path / "grid.yaml"), tmp_path / "out", tmp_path / "runs", "abc")
+    assert not (tmp_path / "out").exists()
 
 
 def test_methods_with_baselines_of_their_own(tmp_path):

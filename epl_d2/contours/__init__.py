@@ -11,7 +11,7 @@ Ignored pixels make neither, unless they are filled first (`nearest`, a compiled
 maps of GSCNN (`edges`), which follow its reference, and the band of one mask that Boundary IoU compares (`bands`).
 """
 
-from .bands import DILATION_RATIO, band_width, inner_band
+from .bands import DILATION_RATIO, band_width, check_dilation_ratio, inner_band
 from .distances import contour_distance, distance_to, signed_distance, within
 from .errors import BoundaryErrors, boundary_errors
 from .lines import class_line, contour_line, contour_sides
@@ -21,6 +21,7 @@ __all__ = [
     "BoundaryErrors",
     "band_width",
     "boundary_errors",
+    "check_dilation_ratio",
     "class_line",
     "contour_distance",
     "contour_line",

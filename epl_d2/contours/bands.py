@@ -8,14 +8,22 @@ Shape shorthand in this module:
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import cv2
 import numpy as np
 
-__all__ = ["DILATION_RATIO", "band_width", "inner_band"]
+__all__ = ["DILATION_RATIO", "band_width", "check_dilation_ratio", "inner_band"]
 
 # Width of the band as a part of the image's diagonal, as published.
 DILATION_RATIO = 0.02
+
+
+def check_dilation_ratio(ratio: float) -> float:
+    """Raise ValueError unless it is a part of a diagonal; returns it."""
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 < ratio <= 1:
+        raise ValueError(f"dilation_ratio is {ratio!r}, expected a part of the diagonal in (0, 1]")
+    return float(ratio)
 
 
 def band_width(height: int, width: int, dilation_ratio: float = DILATION_RATIO) -> int:

@@ -21,6 +21,7 @@ from epl_d2.contours.nearest import MAX_DISTANCE
 from epl_d2.data.label_io import read_label
 from epl_d2.files import usable_cores, write_whole
 
+from .best_classes import best_classes
 from .boundary_statistics import DEFAULT_WIDTHS, BoundaryStatistics
 from .image_counts import IMAGE_COUNTS_FILE, write_image_counts
 from .report import (
@@ -151,10 +152,11 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             if self._class_offsets is not None:
                 logits = scores.float().log() if self._probabilities else scores
                 scores = logits - self._class_offsets.to(scores.device)[:, None, None]
-            # Narrow on the device, so that a byte a pixel is copied and the scores can be freed. On a CPU max() is
-            # several times as fast as argmax() along the first axis; both return the first of equal scores.
-            dtype = torch.uint8 if scores.shape[0] <= 256 else torch.int32
-            prediction = scores.max(dim=0).indices.to(dtype).cpu().numpy()
+            try:
+                # Narrow on the device, so that a byte a pixel is copied and the scores can be freed.
+                prediction = best_classes(scores, 0).cpu().numpy()
+            except ValueError as error:
+                raise ValueError(f"{sample['file_name']}: {error}") from error
             record = self._record(sample)
             while len(self._pending) >= _WAITING_PER_WORKER * self._num_workers:
                 self._pending.popleft().result()

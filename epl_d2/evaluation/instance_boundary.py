@@ -15,7 +15,7 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from epl_d2.contours import DILATION_RATIO, band_width, inner_band
+from epl_d2.contours import DILATION_RATIO, band_width, check_dilation_ratio, inner_band
 
 __all__ = ["BoundaryCOCOeval"]
 
@@ -34,9 +34,12 @@ class BoundaryCOCOeval(COCOeval):
             cocoGt: the ground truth, with segmentations.
             cocoDt: the predictions, as of `cocoGt.loadRes`.
             dilation_ratio: width of the boundary as a part of the image's diagonal.
+
+        Raises:
+            ValueError: `dilation_ratio` is none.
         """
         super().__init__(cocoGt, cocoDt, "segm")
-        self.dilation_ratio = dilation_ratio
+        self.dilation_ratio = check_dilation_ratio(dilation_ratio)
 
     def computeIoU(self, imgId: int, catId: int) -> np.ndarray | list:
         """IoUs [D, G] of one image and category, predictions in falling order of their scores."""

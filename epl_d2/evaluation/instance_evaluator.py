@@ -13,7 +13,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
-from epl_d2.contours import DILATION_RATIO
+from epl_d2.contours import DILATION_RATIO, check_dilation_ratio
 from epl_d2.data.mask_check import check_coco_masks
 
 from .instance_boundary import BoundaryCOCOeval
@@ -52,10 +52,8 @@ class InstanceBoundaryEvaluator(COCOEvaluator):
             ValueError: an annotation has no segmentation, or one that does not fit its image, or `dilation_ratio` is
                 not in (0, 1].
         """
-        if not 0 < dilation_ratio <= 1:
-            raise ValueError(f"dilation_ratio is {dilation_ratio!r}, expected a part of the diagonal in (0, 1]")
+        self._dilation_ratio = check_dilation_ratio(dilation_ratio)
         super().__init__(dataset_name, distributed=distributed, output_dir=output_dir, **kwargs)
-        self._dilation_ratio = dilation_ratio
         check_coco_masks(self._coco_api.dataset, self._metadata.json_file)
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:

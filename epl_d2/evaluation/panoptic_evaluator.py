@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,15 +45,17 @@ class PanopticBoundaryEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._metadata = metadata = MetadataCatalog.get(dataset_name)
         self._file = metadata.panoptic_json
-        with open(self._file, encoding="utf-8") as file:
-            content = json.load(file)
+        try:
+            with open(self._file, encoding="utf-8") as file:
+                content = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{self._file}: no valid JSON: {error}") from error
         try:
             categories = {category["id"]: bool(category["isthing"]) for category in content["categories"]}
             self._annotations = {annotation["image_id"]: annotation for annotation in content["annotations"]}
         except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self._file}: no panoptic annotations of COCO's format ({error!r} is missing)"
-            ) from error
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{self._file}: no panoptic annotations of COCO's format ({what})") from error
         self._category_ids = {
             kind: {k: id for id, k in metadata.get(f"{kind}_dataset_id_to_contiguous_id").items()}
             for kind in ("thing", "stuff")
@@ -86,20 +88,21 @@ class PanopticBoundaryEvaluator(DatasetEvaluator):
                 raise ValueError(
                     f"{sample['file_name']}: the prediction has no list of segments, as those of PanopticFPN have"
                 )
-            predicted = [
-                {
-                    "id": segment["id"],
-                    "category_id": self._category_ids["thing" if segment["isthing"] else "stuff"][
-                        segment["category_id"]
-                    ],
-                }
-                for segment in segments
-            ]
+            try:
+                predicted = [{"id": segment["id"], "category_id": self._category_id(segment)} for segment in segments]
+            except KeyError as error:
+                raise ValueError(
+                    f"{sample['file_name']}: the prediction has a segment of the category {error}, which is none of "
+                    f"{self._dataset_name}"
+                ) from error
             path = os.path.join(self._metadata.panoptic_root, annotation["file_name"])
             try:
                 self._statistics.update(ids.cpu().numpy(), predicted, _read_ids(path), annotation["segments_info"])
             except ValueError as error:
                 raise ValueError(f"{path}: {error} (prediction for {sample['file_name']})") from error
+
+    def _category_id(self, segment: Mapping[str, Any]) -> int:
+        return self._category_ids["thing" if segment["isthing"] else "stuff"][segment["category_id"]]
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
         """Gather the counts and compute the scores.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from epl_d2.contours import DILATION_RATIO, band_width, inner_band
+from epl_d2.contours import DILATION_RATIO, band_width, check_dilation_ratio, inner_band
 
 __all__ = ["VOID", "PanopticStatistics"]
 
@@ -32,9 +32,12 @@ class PanopticStatistics:
         Args:
             categories: category id -> whether it is a "thing".
             dilation_ratio: width of the boundary as a part of the image's diagonal.
+
+        Raises:
+            ValueError: `dilation_ratio` is none.
         """
         self.categories = dict(categories)
-        self.dilation_ratio = dilation_ratio
+        self.dilation_ratio = check_dilation_ratio(dilation_ratio)
         self.num_images = 0
         self._counts = {kind: {id: np.zeros(4) for id in self.categories} for kind in ("mask", "boundary")}
 
@@ -78,7 +81,15 @@ class PanopticStatistics:
             self._count(self._counts[kind], ious, common, targets, predicted)
 
     def merge(self, other: PanopticStatistics) -> None:
-        """Add the counts of `other`, which has the same categories."""
+        """Add the counts of `other`.
+
+        Raises:
+            ValueError: it has other categories or another width of boundaries.
+        """
+        for setting in ("categories", "dilation_ratio"):
+            ours, theirs = getattr(self, setting), getattr(other, setting)
+            if ours != theirs:
+                raise ValueError(f"cannot merge statistics of {setting} {theirs} into those of {ours}")
         self.num_images += other.num_images
         for kind, counts in self._counts.items():
             for category, values in counts.items():

@@ -43,9 +43,10 @@ def parse_widths(text: str) -> tuple[int, ...]:
     widths: list[int] = []
     for part in text.split(","):
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if ends is None:
-            raise ValueError(f"widths must be numbers and ranges such as 1-20 or 1,3,5-9, got {text!r}")
-        widths += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+        of_part = ends and range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+        if not of_part:
+            raise ValueError(f"widths must be numbers and ranges such as 1-20 or 1,3,5-9, got {part!r} in {text!r}")
+        widths += of_part
     return check_widths(widths)
 
 
@@ -241,6 +242,8 @@ def _count_pair(pair: LabelPair, statistics: BoundaryStatistics) -> None:
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Short names for paths: the parts in which they differ, or the last part of a single one."""
     parts = [path.resolve().parts for path in paths]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"the same folder or file is given twice: {', '.join(map(str, paths))}")
     if len(parts) == 1:
         return [parts[0][-1]]
     start = 0
@@ -250,9 +253,8 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     while all(len(part) - stop > start + 1 and part[-stop - 1] == parts[0][-stop - 1] for part in parts):
         stop += 1
     names = ["/".join(part[start : len(part) - stop]) or part[-1] for part in parts]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the same folder or file is given twice: {', '.join(map(str, paths))}")
-    return names
+    # One that lies in another is named by its own last part, which the other's name may be, too.
+    return names if len(set(names)) == len(names) else ["/".join(part[start - 1 :]) for part in parts]
 
 
 def _pngs_below(folder: Path) -> list[Path]:

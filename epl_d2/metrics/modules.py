@@ -19,6 +19,7 @@ from torchmetrics import Metric
 
 from ..contours.nearest import MAX_DISTANCE
 from ..evaluation import BoundaryStatistics
+from ..evaluation.best_classes import best_classes
 from ..evaluation.boundary_statistics import IGNORE_MODES, TRIMAPS
 
 __all__ = ["BoundaryFScore", "BoundaryIoU", "TrimapIoU"]
@@ -75,15 +76,14 @@ class _BoundaryMetric(Metric):
             target: ids ``[N, H, W]``, 0..K-1 or ``ignore_index``.
 
         Raises:
-            ValueError: shapes, dtypes or ids are none of these.
+            ValueError: shapes, dtypes or ids are none of these, or scores are NaN.
         """
         if preds.ndim == 4:
             if preds.shape[1] != self.empty.num_classes:
                 raise ValueError(
                     f"preds must be [N,K,H,W] with the K = {self.empty.num_classes} classes, got {list(preds.shape)}"
                 )
-            # Few bytes leave the device. On a CPU max() is faster than argmax(); both take the first of equal scores.
-            preds = preds.max(dim=1).indices.to(torch.uint8 if preds.shape[1] <= 256 else torch.int32)
+            preds = best_classes(preds, 1)  # few bytes leave the device
         if preds.ndim != 3 or target.ndim != 3:
             raise ValueError(
                 "preds must be [N,K,H,W] or [N,H,W], and target [N,H,W], "

@@ -107,4 +107,7 @@ def _ids(prediction: np.ndarray, num_labels: int) -> np.ndarray:
             f"prediction must be [H,W] ids or [K,H,W] scores of the K = {num_labels} classes, "
             f"got {list(prediction.shape)}"
         )
-    return prediction.argmax(axis=0)
+    ids = prediction.argmax(axis=0)
+    if np.isnan(np.take_along_axis(prediction, ids[None], axis=0)).any():  # the first NaN is the largest
+        raise ValueError("the scores of the prediction are NaN in some pixels")
+    return ids

@@ -183,6 +183,15 @@ def test_wrong_number_of_channels(dataset):
         evaluate(SemSegBoundaryEvaluator(name), [(batches[0][0], [{"sem_seg": torch.zeros(7, 70, 90)}])])
 
 
+def test_scores_that_are_nan_are_no_class(dataset):
+    name, batches = dataset
+    inputs, outputs = batches[0]
+    outputs = [{"sem_seg": output["sem_seg"].clone()} for output in outputs]
+    outputs[0]["sem_seg"][3, 5, 7] = torch.nan
+    with pytest.raises(ValueError, match=r"image_0.jpg: the scores of the prediction are NaN"):
+        evaluate(SemSegBoundaryEvaluator(name), [(inputs, outputs)])
+
+
 def test_image_without_label(dataset):
     name, batches = dataset
     with pytest.raises(ValueError, match=r"other.jpg: 'boundary_.*' has no label file"):

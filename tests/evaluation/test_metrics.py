@@ -191,6 +191,7 @@ def test_errors(all_pairs):
     for preds, labels, message in (
         (torch.zeros(2, 5, 8, 8), target, r"preds must be \[N,K,H,W\] with the K = 6 classes, got \[2, 5, 8, 8\]"),
         (torch.zeros(2, 6, 4, 4), target, "must have one size, got 2 x 4 x 4 and 2 x 8 x 8"),
+        (torch.full((2, 6, 8, 8), torch.nan), target, "scores of the prediction are NaN"),
         (torch.zeros(2, 8, 8), target, "prediction must hold integers, got float32"),
         (target[0], target[0], r"got \[8, 8\] and \[8, 8\]"),
         (target, bad, "target holds ids outside the classes: 9"),
@@ -341,6 +342,7 @@ def test_compute_names_the_pair_that_does_not_fit():
         (target[:, :4], target, "pair 0: prediction and target must have one size, got 4 x 8 and 8 x 8"),
         ([target[0], target[1] + 7], target, "pair 1: prediction holds ids outside the classes: 7"),
         (np.zeros((2, 3, 8, 8)), target, r"pair 0: prediction must be .* scores of the K = 2 classes, got \[3, 8, 8\]"),
+        (np.where(np.arange(8) == 3, np.nan, np.zeros((2, 2, 8, 8))), target, "pair 0: the scores .* are NaN"),
         (target[:1], target, "there are more references than predictions, 1"),
         (target, target[:1], "there are more predictions than references, 1"),
     ):

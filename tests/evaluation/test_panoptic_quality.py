@@ -189,6 +189,32 @@ def test_bad_input_is_named(dataset):
         evaluator.process(inputs, [{"panoptic_seg": (torch.full_like(ids, 123), segments)}])
     with pytest.raises(ValueError, match="segment 1 of the prediction has the unknown category 4"):
         PanopticStatistics(CATEGORIES).update(ids.numpy(), [{"id": 1, "category_id": 4}], SCENES[0][2], SCENES[0][3])
-    file.write_text("{}")
-    with pytest.raises(ValueError, match=r"panoptic.json: no panoptic annotations"):
-        PanopticBoundaryEvaluator(name)
+    unknown = [{**segments[0], "category_id": 7}, *segments[1:]]
+    with pytest.raises(ValueError, match=r"0.jpg: the prediction has a segment of the category 7, which is none of"):
+        evaluator.process(inputs, [{"panoptic_seg": (ids, unknown)}])
+    for content, message in (
+        ("{}", r"no panoptic annotations of COCO's format \('categories' is missing\)"),
+        ("[]", r"no panoptic annotations of COCO's format \(list indices must be"),
+        ("{", "no valid JSON"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=f"panoptic.json: {message}"):
+            PanopticBoundaryEvaluator(name)
+
+
+def test_only_what_was_counted_alike_is_merged():
+    for other, what in (
+        (PanopticStatistics({**CATEGORIES, 77: True}), "categories"),
+        (PanopticStatistics(CATEGORIES, 0.5), "dilation_ratio 0.5 into those of 0.02"),
+    ):
+        statistics = PanopticStatistics(CATEGORIES)
+        other.num_images = 3
+        with pytest.raises(ValueError, match=f"cannot merge statistics of {what}"):
+            statistics.merge(other)
+        assert statistics.num_images == 0
+
+
+@pytest.mark.parametrize("ratio", [-1, 0, 5, True, "0.02"])
+def test_the_width_is_a_part_of_the_diagonal(ratio):
+    with pytest.raises(ValueError, match=f"dilation_ratio is {ratio!r}, expected"):
+        PanopticStatistics(CATEGORIES, ratio)

@@ -59,7 +59,7 @@ def test_parse_widths(text, widths):
     assert parse_widths(text) == widths
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-3", "0-4", "1.5", "5-3", "1,,2"])
+@pytest.mark.parametrize("text", ["", "a", "1-", "-3", "0-4", "1.5", "5-3", "1,20-5", "1,,2"])
 def test_bad_widths(text):
     with pytest.raises(ValueError, match="widths must be"):
         parse_widths(text)
@@ -205,5 +205,6 @@ def test_distinct_names():
     assert distinct_names([Path("/out/a/inference"), Path("/out/b/inference")]) == ["a", "b"]
     assert distinct_names([Path("/out/a/x/p"), Path("/out/b/p")]) == ["a/x", "b"]
     assert distinct_names([Path("/out/a"), Path("/out/a/b")]) == ["a", "b"]
+    assert distinct_names([Path("/out/a/a"), Path("/out/a")]) == ["a/a", "a"]
     with pytest.raises(ValueError, match="given twice"):
         distinct_names([Path("/out/a"), Path("/out/a")])

@@ -116,6 +116,17 @@ def test_autocast_changes_nothing(scene: Callable, loss: Callable) -> None:
 
 
 @every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_gradient_of_half_precision_under_loss_scaling(scene: Callable, loss: Callable, dtype: torch.dtype) -> None:
+    """That of float32, rounded after the factor."""
+    logits, labels = scene(ignored=True, dtype=dtype)
+    expected, found = (
+        value_and_gradient(lambda x, y: 3 * 2**16 * loss(x, y), x, labels)[1] for x in (logits.float(), logits)
+    )
+    assert torch.equal(found, expected.to(dtype))
+
+
+@every_loss
 def test_same_bits_twice(scene: Callable, loss: Callable, deterministic: None) -> None:
     logits, labels = scene(ignored=True)
     runs = [value_and_gradient(loss, logits, labels) for _ in range(2)]

@@ -47,6 +47,23 @@ def test_half_precision_equals_single(scene: Callable, loss: Callable) -> None:
     assert torch.equal(loss(logits, labels, 7), loss(logits.float(), labels, 7))
 
 
+@pytest.mark.parametrize("backend", ["plain", "numba"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("weights", [(3, 0), (0, 3)], ids=["point", "line"])
+def test_gradient_of_half_precision_under_loss_scaling(
+    scene: Callable, backend: str, dtype: torch.dtype, weights: tuple[int, int]
+) -> None:
+    """That of float32, rounded after the factor: 65536, which `GradScaler` begins with, is infinite in float16."""
+    logits, labels = scene(ignored=True, dtype=dtype)
+    epl = EPLLoss(point_weight=weights[0], line_weight=weights[1], backend=backend)
+    single, half = logits.float().requires_grad_(), logits.clone().requires_grad_()
+    for scale in (2.0**16, 2.0**-8):
+        expected, found = (torch.autograd.grad(scale * sum(epl(x, labels).values()), x)[0] for x in (single, half))
+        assert found.dtype == dtype
+        assert torch.isfinite(found).all()
+        assert torch.equal(found, expected.to(dtype))
+
+
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_autocast_changes_nothing(scene: Callable, loss: Callable) -> None:
     logits, labels = scene(ignored=True)

@@ -5,7 +5,7 @@ A *path* is a module with three functions:
 - ``prepare(logits, target)`` gives a scene: what both losses need, the softmax above all;
 - ``evaluate(scene, term, need_gradient, last)`` gives the value of a term (`PointTerm`, `LineTerm`) and what `gradient`
   needs; ``last`` allows it to use up the scene;
-- ``gradient(target, term, saved, grad_output)`` gives the gradient of the term by the logits.
+- ``gradient(target, term, saved, grad_output)`` gives the gradient of the term by the logits, in their type or float32.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class _Gradient(torch.autograd.Function):
         ctx: FunctionCtx, anchor: Tensor, grad_output: Tensor, path: ModuleType, target: Any, term: Any, saved: Any
     ) -> Tensor:
         with memory_advice(saved[0]):
-            return path.gradient(target, term, saved, grad_output)
+            # Not rounded before: in float16 what is small would be lost, and a factor of 65536 (loss scaling) infinite.
+            return path.gradient(target, term, saved, grad_output).to(anchor.dtype)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *_: Tensor) -> None:

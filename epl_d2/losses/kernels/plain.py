@@ -31,12 +31,11 @@ class Scene(NamedTuple):
     y: Tensor
     p: Tensor
     position: Tensor
-    dtype: torch.dtype
 
 
 def prepare(logits: Tensor, target: Target) -> Scene:
     """What both losses need of logits ``[N, K, H, W]``."""
-    return Scene(target, *fields(logits, target), logits.dtype)
+    return Scene(target, *fields(logits, target))
 
 
 def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -47,12 +46,12 @@ def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[
     if scene.target.fill is not None:
         gradient = scene.target.fill.adjoint(gradient)
     inner = (scene.p * gradient).sum(dim=1, keepdim=True)
-    return value, (gradient.sub_(inner).mul_(scene.p).to(scene.dtype),)
+    return value, (gradient.sub_(inner).mul_(scene.p),)
 
 
 def gradient(target: Target, term: Any, saved: Sequence[Tensor], grad_output: Tensor) -> Tensor:
-    """Gradient of a term by the logits, times ``grad_output``."""
-    return saved[0] * grad_output.to(saved[0].dtype)
+    """Gradient of a term by the logits, times ``grad_output``; float32 for half precision."""
+    return saved[0] * grad_output
 
 
 def _point_sums(term: Any) -> Sums:
@@ -88,7 +87,7 @@ _SUMS = {("point", "image"): _point_sums, ("point", "lines"): _point_sums_on_lin
 
 def _sum_over_axes(sums: Sums, scene: Scene, term: Any, need_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Quotient of the sums over all axes, and its gradient by the probabilities."""
-    _, y, p, position, _ = scene
+    _, y, p, position = scene
     total = torch.zeros((), dtype=torch.float64, device=p.device)
     count = torch.zeros((), dtype=torch.long, device=p.device)
     gradient = torch.zeros_like(p) if need_gradient else None

@@ -33,14 +33,12 @@ class Scene(NamedTuple):
         target: the labels.
         seen, position: class + 1 of a pixel, or 0 where a ray finds none, or where it is no position, ``[N, H, W]``.
         p: probabilities as rays see them, ``[N, K, H, W]``, contiguous.
-        dtype: that of the logits.
     """
 
     target: Target
     seen: np.ndarray
     position: np.ndarray
     p: Tensor
-    dtype: torch.dtype
 
 
 def prepare(logits: Tensor, target: Target) -> Scene:
@@ -51,7 +49,7 @@ def prepare(logits: Tensor, target: Target) -> Scene:
     p = probabilities(logits, target).contiguous()
     if target.fill is not None:
         nearest.gather(*_by_place(p, target))
-    return Scene(target, seen, position, p, logits.dtype)
+    return Scene(target, seen, position, p)
 
 
 def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -63,7 +61,7 @@ def evaluate(scene: Scene, term: Any, need_gradient: bool, last: bool) -> tuple[
         return value, ()
     if scene.target.fill is not None:
         nearest.scatter(*_by_place(p, scene.target))
-    return value, (p.to(scene.dtype),)
+    return value, (p,)
 
 
 def _by_place(field: Tensor, target: Target) -> tuple[np.ndarray, ...]:

@@ -70,17 +70,23 @@ def launch(
 
     Args:
         function, args: can be pickled.
-        num_gpus: processes to start on this machine; with torchrun or srun, which start them, 1.
+        num_gpus: processes to start on this machine; with torchrun or srun, which start them, 1. 0 stands for 1 as in
+            Detectron2's `launch`.
         num_machines, machine_rank: as Detectron2's `launch`.
         dist_url: where the processes meet, such as "tcp://HOST:PORT".
         timeout: minutes after which a process that does not answer, or has not come, is given up.
 
     Raises:
-        ValueError: the arguments contradict each other or the environment.
+        ValueError: an argument is out of range, or they contradict each other or the environment.
         RuntimeError: a process was lost; names it.
     """
     if timeout <= 0:
         raise ValueError(f"--dist-timeout is {timeout}, expected a positive number of minutes")
+    if num_gpus < 0:
+        raise ValueError(f"--num-gpus is {num_gpus}, expected a number of processes of at least 0")
+    if num_machines < 1:
+        raise ValueError(f"--num-machines is {num_machines}, expected a positive number of machines")
+    num_gpus = max(1, num_gpus)
     place = place_from_environment(os.environ)
     if place is not None:
         if num_gpus * num_machines != 1:

@@ -58,10 +58,25 @@ def test_what_cannot_be_is_refused(monkeypatch):
         place_from_environment({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "4,3"})
     with pytest.raises(ValueError, match=r"--dist-timeout is 0"):
         launch(print, (), timeout=0)
+    with pytest.raises(ValueError, match=r"--num-gpus is -1, expected a number of processes of at least 0"):
+        launch(print, (), num_gpus=-1)
+    for machines in (0, -2):
+        with pytest.raises(ValueError, match=rf"--num-machines is {machines}, expected a positive number of machines"):
+            launch(print, (), num_machines=machines)
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"--num-gpus 2 .*started 8 processes already"):
         launch(print, (), num_gpus=2)
+
+
+@pytest.mark.parametrize("num_gpus", [0, 1])
+def test_no_gpu_is_one_process(num_gpus, monkeypatch):
+    ran = []
+    launch(ran.append, ("alone",), num_gpus=num_gpus)
+    assert ran == ["alone"]
+    monkeypatch.setattr(launching, "_spawn", lambda function, args, *where: ran.append(where))
+    launch(ran.append, (), num_gpus=num_gpus, num_machines=2, machine_rank=1, dist_url="tcp://first:1", timeout=3)
+    assert ran[1:] == [(1, 2, 1, "tcp://first:1", 3)]
 
 
 TOLD = """

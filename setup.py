@@ -76,7 +76,7 @@ setup(
     package_data={"epl_d2": ["py.typed"], "epl_d2.model_zoo": ["checkpoints/**/*.pth", "checkpoints/**/*.md"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10,<3.13",
-    install_requires=["torch>=2.1", "numpy>=1.24,<3", "numba"],  # the losses
+    install_requires=["torch>=2.3", "numpy>=1.24,<3", "numba"],  # the losses, which name torch.uint16
     extras_require={
         "eval": EVAL,
         "metrics": [*EVAL, "torchmetrics"],

@@ -37,6 +37,12 @@ def test_both_majors_are_admitted_and_the_next_is_not(name, versions):
     assert not specifier.contains(f"{int(versions[-1][0]) + 1}.0.0")
 
 
+def test_no_torch_is_admitted_that_lacks_the_types_that_the_losses_name():
+    """torch.uint16, uint32 and uint64 came with 2.3."""
+    specifier = requirements_of(ROOT / "setup.py")["torch"].specifier
+    assert specifier.contains("2.3.0") and not specifier.contains("2.2.2")
+
+
 def test_the_pinned_versions_are_admitted():
     pinned = pinned_versions()
     for name, requirement in requirements_of(ROOT / "setup.py").items():

@@ -1,6 +1,7 @@
 """Checks of the arguments of the losses: what is wrong, what it was and what it may be."""
 
 import math
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -17,7 +18,13 @@ BACKENDS = ("auto", "plain", "numba", "triton")
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value is a whole number, Python's or NumPy's."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    """Whether a value is a real number, Python's or NumPy's."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -53,7 +60,7 @@ def check_flag(name: str, value: object) -> None:
 
 def check_weight(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+    if not _is_real(value) or not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 

@@ -95,17 +95,18 @@ class EPLLoss(nn.Module):
         check_integer("start_iter", start_iter, minimum=0)
         check_integer("ramp_iters", ramp_iters, minimum=0)
         check_choice("backend", backend, BACKENDS)
-        self.point_weight = point_weight
-        self.line_weight = line_weight
+        # Numbers of NumPy are taken as well; narrow ones would wrap.
+        self.point_weight = float(point_weight)
+        self.line_weight = float(line_weight)
         self.point = PointTerm(scaled_kernel_size(point_kernel_size, stride), splitter, convolution, norm, point_region)
         self.line = LineTerm(scaled_kernel_size(line_kernel_size, stride), splitter, convolution, mu, formulation)
-        self.ignore_value = ignore_value
+        self.ignore_value = int(ignore_value)
         self.ignore_mode = ignore_mode
         self.mode = mode
-        self.stride = stride
+        self.stride = int(stride)
         self.resize_logits = resize_logits
-        self.start_iter = start_iter
-        self.ramp_iters = ramp_iters
+        self.start_iter = int(start_iter)
+        self.ramp_iters = int(ramp_iters)
         self._seen_logits = False
         self.backend = backend
 

@@ -28,6 +28,7 @@ class LineTerm(Term):
         super().__post_init__()
         check_mu(self.mu)
         check_choice("formulation", self.formulation, FORMULATIONS)
+        object.__setattr__(self, "mu", int(self.mu))  # as kernel_size
 
 
 @not_compiled

@@ -162,4 +162,5 @@ def potential_field(
     check_choice("padding", padding, PADDINGS)
     check_choice("convolution", convolution, CONVOLUTIONS)
     axes = (None,) if convolution == "standard" else axes_of(splitter)
-    return torch.cat([axis_energies(fields, kernel_size // 2, axis, padding) for axis in axes], dim=1)
+    radius = int(kernel_size) // 2
+    return torch.cat([axis_energies(fields, radius, axis, padding) for axis in axes], dim=1)

@@ -42,6 +42,8 @@ class Term:
         check_kernel_size("kernel_size", self.kernel_size)
         check_choice("splitter", self.splitter, SPLITTERS)
         check_choice("convolution", self.convolution, CONVOLUTIONS)
+        # NumPy's integers are taken as well, but some are narrow and would wrap.
+        object.__setattr__(self, "kernel_size", int(self.kernel_size))
 
     @property
     def radius(self) -> int:

@@ -1,11 +1,13 @@
 """Bad input gets a ValueError that names the argument, what it was and what it may be."""
 
 import re
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from epl_d2.losses import EPLLoss, epl, line_loss, point_loss, potential_field
+from epl_d2.losses import EPLLoss, epl, line_loss, ohem_cross_entropy, point_loss, potential_field
 
 LOGITS = torch.zeros(2, 3, 6, 7)
 LABELS = torch.zeros(2, 6, 7, dtype=torch.long)
@@ -103,6 +105,32 @@ def test_potential_field(arguments, message) -> None:
 def test_module_settings_fail_when_built(settings, message) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         EPLLoss(**settings)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int8, np.uint8])
+def test_numbers_of_numpy(scene: Callable, integer: type[np.integer]) -> None:
+    """They are numbers as Python's are, and do not wrap where they are narrow."""
+    logits, labels = scene((2, 3, 24, 26))
+    settings = {
+        **{"point_kernel_size": 21, "line_kernel_size": 5, "mu": 4, "ignore_value": 2, "stride": 2},
+        **{"start_iter": 3, "ramp_iters": 4},
+    }
+    weights = {"point_weight": np.float32(0.5), "line_weight": np.float64(2)}
+    expected = EPLLoss(point_weight=0.5, line_weight=2, **settings)(logits, labels, 1000)
+    found = EPLLoss(**weights, **{name: integer(value) for name, value in settings.items()})(logits, labels, 1000)
+    assert found == expected and all(value > 0 for value in found.values())
+    for loss, numbers in (
+        (point_loss, {"kernel_size": 61, "ignore_value": 2}),
+        (line_loss, {"kernel_size": 61, "mu": 10, "ignore_value": 2}),
+        (ohem_cross_entropy, {"min_kept": 127, "factor": 16, "ignore_value": 2}),
+        (lambda x, y, kernel_size: potential_field(x, kernel_size).sum(), {"kernel_size": 61}),
+    ):
+        given = {name: integer(value) for name, value in numbers.items()}
+        assert loss(logits, labels, **given) == loss(logits, labels, **numbers)
+    with pytest.raises(ValueError, match=r"kernel_size must be a positive odd integer, got (np\.\w+\()?6"):
+        point_loss(logits, labels, kernel_size=integer(6))
+    with pytest.raises(ValueError, match="line_weight must be a finite number"):
+        EPLLoss(line_weight=np.True_)
 
 
 def test_hints() -> None:

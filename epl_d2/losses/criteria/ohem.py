@@ -60,7 +60,7 @@ def ohem_cross_entropy(
         logits = torch.where(valid.unsqueeze(1), logits, 0)
         cost = F.cross_entropy(logits, labels, ignore_index=ignore_value, reduction="none")
         probability = torch.where(valid, (-cost.detach()).exp(), torch.inf)
-        rank = min_kept // factor**2
+        rank = int(min_kept) // int(factor) ** 2
         ranked = probability if factor == 1 else zoomed_probability(logits.detach(), labels, factor, ignore_value)
         kept = valid & (probability <= raised_threshold(ranked, threshold, rank))
         return torch.where(kept, cost, 0.0).sum() / kept.sum().clamp(min=1)

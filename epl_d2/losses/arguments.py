@@ -33,10 +33,11 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_kernel_size(name: str, value: object) -> None:
-    """Raise ValueError unless ``value`` is a positive odd integer."""
-    if not _is_int(value) or value < 1 or value % 2 == 0:
-        raise ValueError(f"{name} must be a positive odd integer, got {value!r}")
+def check_kernel_size(name: str, value: object, minimum: int = 1) -> None:
+    """Raise ValueError unless ``value`` is an odd integer of at least ``minimum``, which is 1 or 3."""
+    if not _is_int(value) or value < minimum or value % 2 == 0:
+        expected = "a positive odd integer" if minimum == 1 else f"an odd integer of at least {minimum}"
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 
 def check_mu(value: object) -> None:

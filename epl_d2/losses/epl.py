@@ -10,6 +10,7 @@ from . import defaults
 from .arguments import (
     BACKENDS,
     IGNORE_MODES,
+    REGIONS,
     check_choice,
     check_flag,
     check_ignore_value,
@@ -34,7 +35,8 @@ class EPLLoss(nn.Module):
 
     Args:
         point_weight, line_weight: at least 0. A loss with weight 0 is not computed.
-        point_kernel_size, line_kernel_size: odd, positive, in pixels of the labels.
+        point_kernel_size, line_kernel_size: odd, at least 3, in pixels of the labels. The point loss on the whole image
+            takes 1 as well, which compares single pixels.
         splitter, convolution, norm, mu, formulation, ignore_value, ignore_mode, mode: see `point_loss` and `line_loss`.
         point_region: "image", or "lines" for the point loss on the target's lines alone: see `point_loss`.
         stride: evaluate EPL on logits of 1/stride of the label size (rounded up). Logits of another size are resized
@@ -85,8 +87,9 @@ class EPLLoss(nn.Module):
         super().__init__()
         check_weight("point_weight", point_weight)
         check_weight("line_weight", line_weight)
-        check_kernel_size("point_kernel_size", point_kernel_size)
-        check_kernel_size("line_kernel_size", line_kernel_size)
+        check_choice("point_region", point_region, REGIONS)
+        check_kernel_size("point_kernel_size", point_kernel_size, minimum=3 if point_region == "lines" else 1)
+        check_kernel_size("line_kernel_size", line_kernel_size, minimum=3)
         check_ignore_value(ignore_value)
         check_choice("ignore_mode", ignore_mode, IGNORE_MODES)
         check_choice("mode", mode, MODES)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from . import defaults
-from .arguments import FORMULATIONS, check_choice, check_mu
+from .arguments import FORMULATIONS, check_choice, check_kernel_size, check_mu
 from .eager import not_compiled
 from .terms import Term, evaluate_term
 
@@ -25,6 +25,7 @@ class LineTerm(Term):
     region: ClassVar[str] = "lines"
 
     def __post_init__(self) -> None:
+        check_kernel_size("kernel_size", self.kernel_size, minimum=3)  # with 1 there is no line
         super().__post_init__()
         check_mu(self.mu)
         check_choice("formulation", self.formulation, FORMULATIONS)
@@ -55,7 +56,7 @@ def line_loss(
 
     Args:
         logits, labels, mode: see `point_loss`.
-        kernel_size: odd, positive; there are kernel_size // 2 lines.
+        kernel_size: odd, at least 3; there are kernel_size // 2 lines.
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
         mu: even, positive; how sharply exp(-(E - tau)^mu) tells line tau from its neighbors.

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from . import defaults
-from .arguments import NORMS, REGIONS, check_choice
+from .arguments import NORMS, REGIONS, check_choice, check_kernel_size
 from .eager import not_compiled
 from .terms import Term, evaluate_term
 
@@ -24,9 +24,10 @@ class PointTerm(Term):
     name: ClassVar[str] = "point"
 
     def __post_init__(self) -> None:
+        check_choice("region", self.region, REGIONS)
+        check_kernel_size("kernel_size", self.kernel_size, minimum=3 if self.region == "lines" else 1)
         super().__post_init__()
         check_choice("norm", self.norm, NORMS)
-        check_choice("region", self.region, REGIONS)
 
 
 @not_compiled
@@ -58,7 +59,8 @@ def point_loss(
             float32 (float64 for float64), autocast off.
         labels: ``[N, H, W]``, any integer type, values 0..K-1 or ``ignore_value``. Binary: ``[N, H, W]`` or
             ``[N, 1, H, W]``, multilabel: ``[N, K, H, W]``, of any type, values exactly 0, 1 or ``ignore_value``.
-        kernel_size: odd, positive; a ray has kernel_size // 2 + 1 pixels.
+        kernel_size: odd, positive; a ray has kernel_size // 2 + 1 pixels. In the region "lines" at least 3: with
+            1 there is no line.
         splitter: "A", "B" or "C", see `potential_field`.
         convolution: "anisotropic" or "standard", see `potential_field`.
         norm: "l2" (q = 2) or "l1" (q = 1).

@@ -130,7 +130,7 @@ def test_resumed_training_equals_the_uninterrupted_run(root, one_process, tmp_pa
     [
         ({"MODEL__SEM_SEG_HEAD__NUM_CLASSES": 19}, "NUM_CLASSES is 19, but shapes_sem_seg_train has 6 classes"),
         ({"DATASETS__TRAIN": "('camvid_sem_seg_train',)", "MODEL__SEM_SEG_HEAD__NUM_CLASSES": 11}, "camvid"),
-        ({"MODEL__EPL__POINT__KERNEL_SIZE": 4}, "kernel_size"),
+        ({"MODEL__EPL__POINT__KERNEL_SIZE": 4}, "MODEL.EPL.POINT.KERNEL_SIZE must be"),
         ({"MODEL__EPL__NO_SUCH_KEY": 1}, "NO_SUCH_KEY"),
     ],
 )

@@ -237,7 +237,7 @@ def test_missing_files_and_keys(tmp_path):
         ("deeplab_v3_plus_mobilenet_v2.yaml", "none.yaml", 3, "none.yaml does not exist"),
         ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WIEGHT, 0.5", 12, "WIEGHT"),
         ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.WEIGHT, high", 12, "no valid override"),
-        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.KERNEL_SIZE, 4", 12, "kernel_size"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.EPL.POINT.KERNEL_SIZE, 4", 12, "MODEL.EPL.POINT.KERNEL_SIZE must be"),
         (
             "    opts: [MODEL.EPL.E",
             "    size: 1\n    opts: [MODEL.EPL.E",

@@ -39,15 +39,28 @@ def test_tensors(loss, logits, labels, message) -> None:
         loss(logits, labels)
 
 
+@pytest.mark.parametrize("size", [6, 0, -3, 7.0, True])
+def test_kernel_sizes(size) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"kernel_size must be a positive odd integer, got {size!r}")):
+        point_loss(LOGITS, LABELS, kernel_size=size)
+
+
+@pytest.mark.parametrize("size", [6, 0, 1, -3, 7.0, True])
+def test_kernel_sizes_where_there_must_be_a_line(size) -> None:
+    for loss, name in (
+        (lambda **kwargs: line_loss(LOGITS, LABELS, **kwargs), "kernel_size"),
+        (lambda **kwargs: point_loss(LOGITS, LABELS, region="lines", **kwargs), "kernel_size"),
+        (EPLLoss, "line_kernel_size"),
+        (lambda **kwargs: EPLLoss(point_region="lines", **kwargs), "point_kernel_size"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name} must be an odd integer of at least 3, got {size!r}$"):
+            loss(**{name: size})
+
+
 @pytest.mark.parametrize("loss", [point_loss, line_loss])
 @pytest.mark.parametrize(
     "name, value, allowed",
     [
-        ("kernel_size", 6, "a positive odd integer"),
-        ("kernel_size", 0, "a positive odd integer"),
-        ("kernel_size", -3, "a positive odd integer"),
-        ("kernel_size", 7.0, "a positive odd integer"),
-        ("kernel_size", True, "a positive odd integer"),
         ("splitter", "D", "one of 'A', 'B', 'C'"),
         ("convolution", "dilated", "one of 'anisotropic', 'standard'"),
         ("ignore_value", 2.5, "an integer"),
@@ -91,7 +104,8 @@ def test_potential_field(arguments, message) -> None:
         ({"line_weight": float("inf")}, "line_weight must be a finite number of at least 0, got inf"),
         ({"line_weight": "0.2"}, "line_weight must be a finite number of at least 0, got '0.2'"),
         ({"point_kernel_size": 8}, "point_kernel_size must be a positive odd integer, got 8"),
-        ({"line_kernel_size": 0}, "line_kernel_size must be a positive odd integer, got 0"),
+        ({"line_kernel_size": 0}, "line_kernel_size must be an odd integer of at least 3, got 0"),
+        ({"point_region": "band"}, "point_region must be one of 'image', 'lines', got 'band'"),
         ({"splitter": None}, "splitter must be one of"),
         ({"norm": "L2"}, "norm must be one of 'l1', 'l2', got 'L2'"),
         ({"mu": 5}, "mu must be a positive even integer, got 5"),

@@ -54,6 +54,11 @@ def settings_of(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def with_lines(rays: dict[str, Any]) -> dict[str, Any]:
+    """With a kernel that has a line."""
+    return {**rays, "kernel_size": max(3, rays["kernel_size"])}
+
+
 def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: int) -> tuple[str, Callable]:
     """Any of the losses with any settings, as a function of logits ``[n, k, h, w]`` and labels ``[n, h, w]``."""
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
@@ -74,7 +79,7 @@ def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: in
     )
     choices = {
         "point": lambda x, y: losses.point_loss(x, y, norm=rng.choice(["l1", "l2"]), **rays, **ignore),
-        "line": lambda x, y: losses.line_loss(x, y, **line, **rays, **ignore),
+        "line": lambda x, y: losses.line_loss(x, y, **line, **with_lines(rays), **ignore),
         "epl": lambda x, y: sum(epl(x, y).values()),
         "dice": lambda x, y: losses.generalized_dice_loss(x, y, **ignore),
         "boundary": lambda x, y: losses.boundary_loss(x, y, signed, **ignore),
@@ -94,6 +99,7 @@ def loss_of(rng: random.Random, n: int, k: int, h: int, w: int, ignore_value: in
     name = rng.choice(["point", "line", "line", "epl", *choices])
     if name == "point":  # the norm must not change between two calls
         norm, region = rng.choice(["l1", "l2"]), rng.choice(["image", "lines"])
+        rays = with_lines(rays) if region == "lines" else rays
         return name, lambda x, y: losses.point_loss(x, y, norm=norm, region=region, **rays, **ignore)
     return name, choices[name]
 
@@ -205,6 +211,7 @@ def mask_loss_of(rng: random.Random, mode: str, ignore_value: int) -> tuple[Call
         sizes = {"point_kernel_size": kernel_size, "line_kernel_size": rng.choice([3, 7])}
         epl = losses.EPLLoss(point_weight=1, line_weight=1, stride=stride, **sizes, **line, **rays, **ignore)
         return lambda x, y: sum(epl(x, y).values()), None
+    rays = with_lines(rays) if kind == "line" or point["region"] == "lines" else rays
     settings = {**rays, **(line if kind == "line" else point)}
     loss, formula = (getattr(module, f"{kind}_loss") for module in (losses, reference))
     # What is outside has the mirror image of the mask's field, and so the same loss, but for these settings.

@@ -153,6 +153,8 @@ def test_start_iteration_and_ramp_follow_the_trainer():
     [
         ("POINT.KERNEL_SIZE", 6),
         ("POINT.KERNEL_SIZE", -3),
+        ("POINT.KERNEL_SIZE", 1),
+        ("LINE.KERNEL_SIZE", 1),
         ("LINE.KERNEL_SIZE", 8),
         ("LINE.MU", 3),
         ("SPLITTER", "D"),

@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from epl_d2.losses import EPLLoss
+from epl_d2.losses.arguments import check_kernel_size
 
 __all__ = ["build_epl_loss", "build_mask_epl_loss"]
 
@@ -55,6 +56,8 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
     """The loss with the weights and kernel sizes of the node `terms`, whose name is `key`."""
     epl = cfg.MODEL.EPL
     schedule = _schedule(epl, cfg.SOLVER.MAX_ITER)
+    for term in ("POINT", "LINE"):  # a point loss takes 1 as well, which compares single pixels and has no rays
+        check_kernel_size(f"{key}.{term}.KERNEL_SIZE", terms[term].KERNEL_SIZE, minimum=3)
     try:
         return EPLLoss(
             point_weight=terms.POINT.WEIGHT,

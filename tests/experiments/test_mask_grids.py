@@ -28,7 +28,7 @@ def test_the_shipped_grid_checks_its_data_and_losses(shapes_with_instances, tmp_
     runs = plan_runs(grid, tmp_path, ROOT)
     assert [run.name for run in runs[:3]] == ["cross_entropy/seed_1", "epl_0.5/seed_1", "epl_2/seed_1"]
     assert len(runs) == 9
-    with pytest.raises(ValueError, match=r"'epl_0.5' cannot be built: MODEL.EPL.MASK: line_weight"):
+    with pytest.raises(ValueError, match=r"'epl_0.5' cannot be built: MODEL\.EPL\.MASK\.LINE\.WEIGHT must be"):
         plan_runs(grid.with_overrides(["MODEL.EPL.MASK.LINE.WEIGHT", "-1.0"]), tmp_path, ROOT)
     with pytest.raises(ValueError, match=r"ROI_HEADS.NUM_CLASSES is 7, but shapes_instance_train has 4"):
         plan_runs(grid.with_overrides(["MODEL.ROI_HEADS.NUM_CLASSES", "7"]), tmp_path, ROOT)

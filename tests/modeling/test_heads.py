@@ -167,7 +167,7 @@ def test_start_iteration_and_ramp_follow_the_trainer():
 def test_bad_values_fail_when_the_head_is_built(key, value):
     cfg = head_config("fpn", enabled=True)
     cfg.merge_from_list([f"MODEL.EPL.{key}", value])
-    with pytest.raises(ValueError, match=str(value)):
+    with pytest.raises(ValueError, match=rf"^MODEL\.EPL\.{key} must be .*, got {value!r}$"):
         build(EPLSemSegFPNHead, cfg, "fpn")
 
 

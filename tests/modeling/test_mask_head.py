@@ -134,7 +134,7 @@ def test_terms_follow_the_schedule_and_switch():
     assert values[11].item() == pytest.approx(values[30].item() / 2)
     with EventStorage():
         assert list(head("MODEL.EPL.ENABLED", False)(features, images)) == ["loss_mask"]
-    with pytest.raises(ValueError, match=r"MODEL.EPL.MASK: line_weight"):
+    with pytest.raises(ValueError, match=r"MODEL\.EPL\.MASK\.LINE\.WEIGHT must be"):
         head("MODEL.EPL.MASK.LINE.WEIGHT", -1.0)
 
 

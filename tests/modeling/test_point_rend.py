@@ -116,7 +116,7 @@ def test_a_batch_without_objects_gives_connected_zeros(counts, enabled):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"POINT_HEAD.NUM_CLASSES is 80, expected that of MODEL.ROI_HEADS, 3"):
         head("MODEL.POINT_HEAD.NUM_CLASSES", 80)
-    with pytest.raises(ValueError, match=r"MODEL.EPL.MASK: line_weight"):
+    with pytest.raises(ValueError, match=r"MODEL\.EPL\.MASK\.LINE\.WEIGHT must be"):
         head("MODEL.EPL.MASK.LINE.WEIGHT", -1.0)
     features, images = batch()
     for image in images:

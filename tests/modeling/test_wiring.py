@@ -11,7 +11,7 @@ from epl_d2 import get_cfg, losses
 from epl_d2.losses.line import LineTerm
 from epl_d2.losses.point import PointTerm
 from epl_d2.modeling import EPLSemanticSegmentor, with_test_time_protocol
-from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses
+from epl_d2.modeling.losses import build_criterion, build_epl_loss, build_extra_losses, build_mask_epl_loss
 from epl_d2.modeling.meta_arch.sliding_window import WindowProtocol
 
 IGNORE_VALUE = 254
@@ -100,8 +100,26 @@ def test_the_backend_reaches_the_losses(scene, monkeypatch):
     monkeypatch.setattr(losses.kernels, "choose", lambda *given: chosen.append(given[2]) or choose(*given))
     build_epl_loss(configured("MODEL.EPL.", **EPL))(*scene, math.inf)
     assert chosen == ["plain", "plain"]
-    with pytest.raises(ValueError, match=r"MODEL.EPL: backend must be one of 'auto'.*got 'cuda'"):
+    with pytest.raises(ValueError, match=r"MODEL\.EPL\.BACKEND must be one of 'auto'.*got 'cuda'"):
         build_epl_loss(configured("MODEL.EPL.", BACKEND="cuda"))
+
+
+def bad(value):
+    """What no key of the type of `value` takes."""
+    return "nonsense" if isinstance(value, str) else type(value)(-3)
+
+
+@pytest.mark.parametrize("key", EPL)
+def test_a_bad_value_is_refused_under_its_key(key):
+    with pytest.raises(ValueError, match=rf"^MODEL\.EPL\.{key} must be .*, got {bad(EPL[key])!r}$"):
+        build_epl_loss(configured("MODEL.EPL.", **{key: bad(EPL[key])}))
+
+
+@pytest.mark.parametrize("key", [key for key in EPL if key not in ("IGNORE_MODE", "STRIDE")])
+def test_a_bad_value_is_refused_under_the_key_that_masks_take_it_from(key):
+    name = f"MASK.{key}" if key.endswith(("WEIGHT", "KERNEL_SIZE")) else key
+    with pytest.raises(ValueError, match=rf"^MODEL\.EPL\.{name} must be .*, got {bad(EPL[key])!r}$"):
+        build_mask_epl_loss(configured("MODEL.EPL.", **{name: bad(EPL[key])}))
 
 
 POINT = {"kernel_size": 13, "splitter": "C", "norm": "l1", "region": "lines", "ignore_mode": "exclude"}

@@ -11,6 +11,21 @@ from epl_d2.losses.arguments import check_kernel_size
 
 __all__ = ["build_epl_loss", "build_mask_epl_loss"]
 
+# Arguments of `EPLLoss` -> their keys below MODEL.EPL, or below MODEL.EPL.MASK.
+_OF_EACH_TERM = {
+    "point_weight": "POINT.WEIGHT",
+    "line_weight": "LINE.WEIGHT",
+    "point_kernel_size": "POINT.KERNEL_SIZE",
+    "line_kernel_size": "LINE.KERNEL_SIZE",
+}
+# -> below MODEL.EPL. The others have the names of their keys.
+_OF_BOTH = {
+    "norm": "POINT.NORM",
+    "point_region": "POINT.REGION",
+    "mu": "LINE.MU",
+    "formulation": "LINE.FORMULATION",
+}
+
 
 def build_epl_loss(cfg: CfgNode) -> EPLLoss | None:
     """The EPL terms on semantic logits that `cfg.MODEL.EPL` describes, or None where they are switched off.
@@ -75,7 +90,17 @@ def _build(cfg: CfgNode, terms: CfgNode, key: str, **settings: Any) -> EPLLoss:
             **settings,
         )
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        argument, _, rest = str(error).partition(" ")
+        raise ValueError(f"{_key_of(argument, key)} {rest}") from error
+
+
+def _key_of(argument: str, terms: str) -> str:
+    """The key that an argument of `EPLLoss` is taken from, with weights and kernel sizes below `terms`."""
+    if argument == "ignore_value":
+        return "MODEL.SEM_SEG_HEAD.IGNORE_VALUE"
+    if argument in _OF_EACH_TERM:
+        return f"{terms}.{_OF_EACH_TERM[argument]}"
+    return f"MODEL.EPL.{_OF_BOTH.get(argument, argument.upper())}"
 
 
 def _schedule(epl: CfgNode, max_iter: int) -> dict[str, int]:

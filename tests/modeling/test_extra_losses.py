@@ -1,5 +1,7 @@
 """Extra losses and criteria chosen by the config: any number at once, each an entry of its own."""
 
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -111,6 +113,19 @@ def test_each_has_its_own_schedule(batch):
     assert all(torch.equal(v["loss_lovasz"], full["loss_lovasz"]) for v in values.values())
     values[9]["loss_boundary"].backward()
     assert (predictions.grad == 0).all()
+
+
+def test_a_schedule_needs_an_iteration_and_infinity_is_its_end(batch):
+    features, labels = batch
+    cfg = config({"LOVASZ": 0.5})
+    logits = torch.randn(2, NUM_CLASSES, 32, 40, generator=torch.Generator().manual_seed(1))
+    expected = 0.5 * losses.lovasz_softmax_loss(logits, labels)
+    assert torch.equal(build_extra_losses(cfg)(logits, labels, features)["loss_lovasz"], expected)
+    cfg.MODEL.EXTRA_LOSSES.LOVASZ.START_ITER = 10
+    extra = build_extra_losses(cfg)
+    assert torch.equal(extra(logits, labels, features, math.inf)["loss_lovasz"], expected)
+    with pytest.raises(ValueError, match=r"iteration must be given .*start_iter 10.* got None: .* math\.inf"):
+        extra(logits, labels, features)
 
 
 def test_a_missing_map_is_named(batch):

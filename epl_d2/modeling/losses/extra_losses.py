@@ -61,20 +61,21 @@ class ExtraLosses(nn.Module):
         logits: torch.Tensor,
         labels: torch.Tensor,
         features: dict[str, torch.Tensor],
-        iteration: int | None = None,
+        iteration: float | None = None,
     ) -> dict[str, torch.Tensor]:
         """
         Args:
             logits: [N, K, H, W].
             labels: [N, H, W].
             features: what the head was called with, the loader's maps among them.
-            iteration: where training stands; None stands for the end of the schedules.
+            iteration: where training stands, needed where a loss has a schedule. Infinity stands for its end.
 
         Returns:
             The weighted losses by name. One that does not count now is an exact 0 that is connected to the logits.
 
         Raises:
-            ValueError: a map that a loss needs is not among the features.
+            ValueError: a map that a loss needs is not among the features, or a loss has a schedule and no iteration is
+                given.
         """
         return {loss.name: self._weighted(loss, logits, labels, features, iteration) for loss in self.losses}
 
@@ -84,7 +85,7 @@ class ExtraLosses(nn.Module):
         logits: torch.Tensor,
         labels: torch.Tensor,
         features: dict[str, torch.Tensor],
-        iteration: int | None,
+        iteration: float | None,
     ) -> torch.Tensor:
         weight = loss.weight * ramp(iteration, loss.start_iter, loss.ramp_iters)
         if weight == 0:

@@ -1,6 +1,7 @@
 """Checks of the arguments of the losses: what is wrong, what it was and what it may be."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -53,6 +54,12 @@ def check_integer(name: str, value: object, minimum: int | None = None) -> None:
         raise ValueError(f"{name} must be an integer{bound}, got {value!r}")
 
 
+def check_number(name: str, value: object, fits: Callable[[float], bool], expected: str) -> None:
+    """Raise ValueError unless ``value`` is a real number that ``fits``; ``expected`` says which do."""
+    if not _is_real(value) or not fits(value):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a bool."""
     if not isinstance(value, bool):
@@ -61,8 +68,7 @@ def check_flag(name: str, value: object) -> None:
 
 def check_weight(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a finite number of at least 0."""
-    if not _is_real(value) or not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    check_number(name, value, lambda x: 0 <= x < math.inf, "a finite number of at least 0")
 
 
 def check_tensor(name: str, value: object, floating: bool = False) -> None:

@@ -32,6 +32,14 @@ class LineTerm(Term):
         object.__setattr__(self, "mu", int(self.mu))  # as kernel_size
 
 
+def line_term(kernel_size: int, splitter: str, convolution: str, mu: int, formulation: str, reduction: str) -> LineTerm:
+    """The settings of `line_loss`, or a ValueError unless they are in range and go together."""
+    term = LineTerm(kernel_size, splitter, convolution, mu, formulation)
+    if reduction == "none" and formulation == "official":
+        raise ValueError("reduction must be 'mean' for the formulation 'official', which pools the batch, got 'none'")
+    return term
+
+
 @not_compiled
 def line_loss(
     logits: Tensor,
@@ -82,7 +90,5 @@ def line_loss(
         >>> round(line_loss(-perfect, labels).item(), 3)  # the lines of each class lie where the other's should
         1.0
     """
-    term = LineTerm(kernel_size, splitter, convolution, mu, formulation)
-    if reduction == "none" and formulation == "official":
-        raise ValueError("reduction must be 'mean' for the formulation 'official', which pools the batch, got 'none'")
+    term = line_term(kernel_size, splitter, convolution, mu, formulation, reduction)
     return evaluate_term(term, logits, labels, ignore_value, ignore_mode, mode, reduction)

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .arguments import IGNORE_MODES, REDUCTIONS, check_choice, check_ignore_value
 from .compared.active_boundary import active_boundary_loss, check_active_boundary_arguments
 from .compared.band_cross_entropy import band_cross_entropy, check_band_arguments
 from .compared.boundary import boundary_loss
 from .compared.boundary_f import boundary_f_loss, check_boundary_f_arguments
 from .compared.class_weighted import check_class_weights, class_weighted_cross_entropy
 from .compared.generalized_dice import generalized_dice_loss
-from .compared.lovasz import lovasz_softmax_loss
+from .compared.lovasz import check_lovasz_arguments, lovasz_softmax_loss
 from .criteria.gscnn import image_weighted_cross_entropy
 from .criteria.label_relaxation import check_label_relaxation_arguments, label_relaxation_loss
 from .criteria.ohem import check_ohem_arguments, ohem_cross_entropy
-from .line import LineTerm, line_loss
+from .line import line_loss, line_term
+from .modes import MODES
 from .point import PointTerm, point_loss
+
+# Settings that several functions have, each with one meaning -> their checks.
+_COMMON_CHECKS: dict[str, Callable[[object], None]] = {
+    "ignore_value": check_ignore_value,
+    "ignore_mode": partial(check_choice, "ignore_mode", choices=IGNORE_MODES),
+    "mode": partial(check_choice, "mode", choices=MODES),
+    "reduction": partial(check_choice, "reduction", choices=REDUCTIONS),
+}
 
 
 class FunctionLoss(nn.Module):
@@ -34,7 +45,7 @@ class FunctionLoss(nn.Module):
     """
 
     function: ClassVar[Callable[..., Tensor]]
-    # Called with the settings that it takes; raises a ValueError for one out of range.
+    # Called with the settings that it takes, those of the function alone; raises a ValueError for one out of range.
     check: ClassVar[Callable[..., Any]] = staticmethod(lambda: None)
 
     def __init__(self, **settings: Any) -> None:
@@ -45,6 +56,9 @@ class FunctionLoss(nn.Module):
         if unknown:
             raise TypeError(f"{type(self).__name__} has no setting {unknown[0]!r}; it has {', '.join(defaults)}")
         self.settings = defaults | settings
+        for name, check in _COMMON_CHECKS.items():
+            if name in self.settings:
+                check(self.settings[name])
         checked = inspect.signature(self.check).parameters
         self.check(**{name: value for name, value in self.settings.items() if name in checked})
 
@@ -79,7 +93,7 @@ class LineLoss(FunctionLoss):
     """
 
     function = staticmethod(line_loss)
-    check = LineTerm
+    check = staticmethod(line_term)
 
 
 class GeneralizedDiceLoss(FunctionLoss):
@@ -126,6 +140,7 @@ class LovaszSoftmaxLoss(FunctionLoss):
     """`lovasz_softmax_loss` as a module."""
 
     function = staticmethod(lovasz_softmax_loss)
+    check = staticmethod(check_lovasz_arguments)
 
 
 class OHEMCrossEntropy(FunctionLoss):

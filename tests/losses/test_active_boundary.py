@@ -160,10 +160,10 @@ def test_maps_that_do_not_fit_are_named(distances: torch.Tensor | None, message:
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"max_distance": 0}, "max_distance must be above 0, got 0"),
-        ({"max_distance": float("nan")}, "max_distance must be above 0, got nan"),
-        ({"max_fraction": 1.1}, "max_fraction must be above 0 and at most 1, got 1.1"),
-        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
+        ({"max_distance": 0}, "max_distance must be a finite number above 0, got 0"),
+        ({"max_distance": float("nan")}, "max_distance must be a finite number above 0, got nan"),
+        ({"max_fraction": 1.1}, "max_fraction must be a number above 0 and at most 1, got 1.1"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be a number of at least 0 and below 1, got 1.0"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict, message: str) -> None:

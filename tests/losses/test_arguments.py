@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from epl_d2 import losses
 from epl_d2.losses import EPLLoss, epl, line_loss, ohem_cross_entropy, point_loss, potential_field
+from epl_d2.losses.modules import FunctionLoss
 
 LOGITS = torch.zeros(2, 3, 6, 7)
 LABELS = torch.zeros(2, 6, 7, dtype=torch.long)
@@ -119,6 +121,68 @@ def test_potential_field(arguments, message) -> None:
 def test_module_settings_fail_when_built(settings, message) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         EPLLoss(**settings)
+
+
+MODULES = [
+    module for module in map(losses.__dict__.get, losses.__all__) if isinstance(module, type) and module != EPLLoss
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_of_a_function_checks_the_ignored_label(module: type[FunctionLoss]) -> None:
+    """And takes what its function takes: NumPy's numbers, any integer."""
+    weights = {"class_weights": (1.0, 2.0)} if module is losses.ClassWeightedCrossEntropy else {}
+    assert module(ignore_value=np.int64(-100), **weights).settings["ignore_value"] == -100
+    for value in (None, "a", True, 2.5):
+        with pytest.raises(ValueError, match=rf"^ignore_value must be an integer, got {value!r}"):
+            module(ignore_value=value, **weights)
+
+
+@pytest.mark.parametrize(
+    "module, settings, message",
+    [
+        *(
+            (module, {name: "zz"}, f"{name} must be one of ")
+            for module in (losses.PointLoss, losses.LineLoss)
+            for name in ("splitter", "convolution", "ignore_mode", "mode", "reduction")
+        ),
+        (
+            losses.LineLoss,
+            {"formulation": "official", "reduction": "none"},
+            "reduction must be 'mean' for the formulation",
+        ),
+        (losses.LovaszSoftmaxLoss, {"per_image": "False"}, "per_image must be True or False, got 'False'"),
+        (losses.ActiveBoundaryLoss, {"max_distance": "3"}, "max_distance must be a finite number above 0, got '3'"),
+        (losses.ActiveBoundaryLoss, {"max_distance": np.inf}, "max_distance must be a finite number above 0, got inf"),
+        (
+            losses.ActiveBoundaryLoss,
+            {"max_fraction": True},
+            "max_fraction must be a number above 0 and at most 1, got True",
+        ),
+        (
+            losses.ActiveBoundaryLoss,
+            {"label_smoothing": None},
+            "label_smoothing must be a number of at least 0 and below",
+        ),
+        (losses.OHEMCrossEntropy, {"threshold": "0.7"}, "threshold must be a number in [0, 1], got '0.7'"),
+        (losses.BandCrossEntropy, {"width": True}, "width must be a number above 0, got True"),
+        (losses.ClassWeightedCrossEntropy, {}, "class_weights must hold a number for each class, got ()"),
+        (
+            losses.ClassWeightedCrossEntropy,
+            {"class_weights": 3.0},
+            "class_weights must hold a number for each class, got 3.0",
+        ),
+        (
+            losses.ClassWeightedCrossEntropy,
+            {"class_weights": ["1"]},
+            "class_weights must be finite and above 0, got '1'",
+        ),
+        (losses.ClassWeightedCrossEntropy, {"class_weights": torch.zeros(2)}, "must be finite and above 0, got 0.0"),
+    ],
+)
+def test_modules_of_functions_refuse_settings_when_built(module, settings, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        module(**settings)
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.int8, np.uint8])

@@ -115,7 +115,7 @@ def test_class_weights(scene: Callable) -> None:
     ("call", "message"),
     [
         (lambda x, y: boundary_f_loss(x, y, tolerance=-1), "tolerance must be"),
-        (lambda x, y: band_cross_entropy(x, y, torch.zeros(1, 4, 4), width=0), "width must be above 0, got 0"),
+        (lambda x, y: band_cross_entropy(x, y, torch.zeros(1, 4, 4), width=0), "width must be a number above 0, got 0"),
         (lambda x, y: band_cross_entropy(x, y, torch.zeros(1, 4, 5)), "distances must have the shape of labels"),
         (lambda x, y: class_weighted_cross_entropy(x, y, class_weights=[1.0]), "must hold 2 numbers"),
         (lambda x, y: class_weighted_cross_entropy(x, y, class_weights=[1.0, 0.0]), "above 0, got 0.0"),

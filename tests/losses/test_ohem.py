@@ -66,7 +66,7 @@ def test_nothing_hard_is_a_connected_zero() -> None:
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"threshold": 1.5}, "threshold must be in"),
+        ({"threshold": 1.5}, "threshold must be a number in"),
         ({"min_kept": -1}, "min_kept must be an integer of at least 0, got -1"),
         ({"factor": 0}, "factor must be an integer of at least 1, got 0"),
     ],

@@ -75,6 +75,13 @@ def test_no_weight_no_module():
     assert build_extra_losses(config()) is None
 
 
+def test_class_weights_are_needed_where_they_count():
+    with pytest.raises(
+        ValueError, match=r"CROSS_ENTROPY\.CLASS_WEIGHTS holds 0 numbers, .*tools/find_class_weights.py"
+    ):
+        build_extra_losses(config({"CLASS_WEIGHTED_CROSS_ENTROPY": 1.0}))
+
+
 def test_state_dicts_stay_the_same():
     heads = [EPLSemSegFPNHead(config(weights), SHAPES) for weights in ({}, WEIGHTS)]
     assert list(heads[0].state_dict()) == list(heads[1].state_dict())
@@ -184,7 +191,10 @@ def test_criteria(batch, loss_type, keys, function):
     ("keys", "message"),
     [
         (["LOSS_TYPE", "focal"], r"LOSS_TYPE is 'focal'; it may be 'cross_entropy', 'hard_pixel_mining', 'ohem', "),
-        (["LOSS_TYPE", "ohem", "OHEM.THRESHOLD", 1.5], r"SEM_SEG_HEAD\.OHEM: threshold must be in \[0, 1\], got 1\.5"),
+        (
+            ["LOSS_TYPE", "ohem", "OHEM.THRESHOLD", 1.5],
+            r"SEM_SEG_HEAD\.OHEM: threshold must be a number in \[0, 1\], got 1\.5",
+        ),
         (["LOSS_TYPE", "label_relaxation", "LABEL_RELAXATION.BORDER", -1], r"LABEL_RELAXATION: border must be .* -1"),
     ],
 )

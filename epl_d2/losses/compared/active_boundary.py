@@ -3,11 +3,13 @@
 Shape shorthand in this module: N images, K classes, H x W pixels, B pixels of the predicted boundary.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import check_inputs
+from ..arguments import check_inputs, check_number
 from ..probabilities import full_precision
 
 # (down, right) to the 8 neighbors; of several that are equally near to the contour the first is the target.
@@ -18,12 +20,9 @@ MIN_DIVERGENCE = 1e-5
 
 def check_active_boundary_arguments(max_distance: float, max_fraction: float, label_smoothing: float) -> None:
     """Raise ValueError for a setting out of range."""
-    if not max_distance > 0:
-        raise ValueError(f"max_distance must be above 0, got {max_distance!r}")
-    if not 0 < max_fraction <= 1:
-        raise ValueError(f"max_fraction must be above 0 and at most 1, got {max_fraction!r}")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing!r}")
+    check_number("max_distance", max_distance, lambda x: 0 < x < math.inf, "a finite number above 0")
+    check_number("max_fraction", max_fraction, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+    check_number("label_smoothing", label_smoothing, lambda x: 0 <= x < 1, "a number of at least 0 and below 1")
 
 
 def check_distances(distances: object, labels: Tensor) -> None:
@@ -68,7 +67,7 @@ def active_boundary_loss(
         labels: ``[N, H, W]``, any integer type, values 0..K-1 or ``ignore_value``.
         distances: ``[N, H, W]``, floating point, of each pixel to the contour of the labels in pixels, 0 on it and 0
             everywhere in an image without one, see `epl_d2.contours.contour_distance`.
-        max_distance: in pixels, above 0; theta in the paper.
+        max_distance: in pixels, above 0, finite; theta in the paper.
         max_fraction: share of an image's pixels, above 0 and at most 1.
         label_smoothing: share of the target that is spread over the other directions, at least 0 and below 1.
         ignore_value: the label of pixels that take no part.

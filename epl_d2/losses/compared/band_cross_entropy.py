@@ -4,15 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import check_inputs
+from ..arguments import check_inputs, check_number
 from ..probabilities import full_precision
 from .active_boundary import check_distances
 
 
 def check_band_arguments(width: float) -> None:
     """Raise ValueError for a setting out of range."""
-    if not width > 0:
-        raise ValueError(f"width must be above 0, got {width!r}")
+    check_number("width", width, lambda x: x > 0, "a number above 0")
 
 
 def band_cross_entropy(

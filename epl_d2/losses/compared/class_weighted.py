@@ -1,20 +1,22 @@
 """Cross entropy with a weight for each class: what any gain of rare classes is to be measured against."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import check_inputs
+from ..arguments import check_inputs, check_number
 from ..probabilities import full_precision
 
 
 def check_class_weights(class_weights: Sequence[float]) -> None:
-    """Raise ValueError unless the weights are finite and above 0."""
-    wrong = [weight for weight in class_weights if not 0 < weight < float("inf")]
-    if wrong:
-        raise ValueError(f"class_weights must be finite and above 0, got {wrong[0]!r}")
+    """Raise ValueError unless there are weights, all of them finite and above 0."""
+    if not isinstance(class_weights, Collection) or len(class_weights) == 0:
+        raise ValueError(f"class_weights must hold a number for each class, got {class_weights!r}")
+    for weight in class_weights.tolist() if isinstance(class_weights, Tensor) else class_weights:
+        check_number("class_weights", weight, lambda x: 0 < x < math.inf, "finite and above 0")
 
 
 def class_weighted_cross_entropy(

@@ -3,8 +3,13 @@
 import torch
 from torch import Tensor
 
-from ..arguments import check_inputs
+from ..arguments import check_flag, check_inputs
 from ..probabilities import full_precision
+
+
+def check_lovasz_arguments(per_image: bool) -> None:
+    """Raise ValueError unless the setting is True or False."""
+    check_flag("per_image", per_image)
 
 
 def lovasz_softmax_loss(logits: Tensor, labels: Tensor, *, per_image: bool = False, ignore_value: int = 255) -> Tensor:
@@ -24,12 +29,13 @@ def lovasz_softmax_loss(logits: Tensor, labels: Tensor, *, per_image: bool = Fal
         Scalar in [0, 1], float32 (float64 for float64 logits). An exact 0 if no pixel takes part.
 
     Raises:
-        ValueError: labels do not fit the logits.
+        ValueError: per_image is no bool, or labels do not fit the logits.
 
     Example:
         >>> lovasz_softmax_loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)).item()
         0.5
     """
+    check_lovasz_arguments(per_image)
     labels = check_inputs(logits, labels, ignore_value)
     with full_precision(logits) as logits:
         groups = list(zip(logits.split(1), labels.split(1), strict=True)) if per_image else [(logits, labels)]

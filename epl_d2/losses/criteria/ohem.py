@@ -4,14 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import check_inputs, check_integer
+from ..arguments import check_inputs, check_integer, check_number
 from ..probabilities import full_precision, valid_probabilities
 
 
 def check_ohem_arguments(threshold: float, min_kept: int, factor: int) -> None:
     """Raise ValueError for a setting out of range."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0, 1], got {threshold!r}")
+    check_number("threshold", threshold, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     check_integer("min_kept", min_kept, minimum=0)
     check_integer("factor", factor, minimum=1)
 

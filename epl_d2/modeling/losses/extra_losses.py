@@ -114,6 +114,10 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
     for key, module in EXTRA_LOSSES.items():
         settings = dict(cfg.MODEL.EXTRA_LOSSES[key])
         schedule = {name.lower(): settings.pop(name) for name in ("WEIGHT", "START_ITER", "RAMP_ITERS")}
+        if schedule["weight"] == 0 and not settings.get("CLASS_WEIGHTS", True):
+            continue  # the one setting whose default fits no data
+        if schedule["weight"] > 0:
+            _check_class_weights(key, settings, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
         try:
             loss = ExtraLoss(
                 name=f"loss_{key.lower()}",
@@ -125,7 +129,6 @@ def build_extra_losses(cfg: CfgNode) -> ExtraLosses | None:
             raise ValueError(f"MODEL.EXTRA_LOSSES.{key}: {error}") from error
         if loss.weight > 0:
             losses.append(loss)
-            _check_class_weights(key, settings, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     return ExtraLosses(losses) if losses else None
 
 

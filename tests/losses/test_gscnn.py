@@ -98,6 +98,15 @@ def test_edge_loss_has_two_sigmoids_and_balances_the_batch(seed):
     assert edge_loss(edges, target[:, None].byte()).item() == pytest.approx(total / (N * H * W), rel=1e-12)
 
 
+def test_edge_loss_of_an_empty_batch_is_a_connected_zero():
+    for shape in ((0, 1, H, W), (N, 1, 0, W)):
+        edges = torch.zeros(shape, requires_grad=True)
+        loss = edge_loss(edges, torch.zeros(shape))
+        loss.backward()
+        assert loss.item() == 0
+        assert edges.grad.shape == shape
+
+
 @pytest.mark.parametrize("value", [0, 1, 2])
 def test_edge_loss_without_one_of_its_sides_is_zero(value):
     edges = case(0)[2].requires_grad_()

@@ -71,6 +71,8 @@ def edge_loss(edges: Tensor, target: Tensor) -> Tensor:
     """
     check_field("edges", edges)
     with full_precision(edges) as edges:
+        if edges.numel() == 0:
+            return edges.sum()
         target = target.view_as(edges)
         positive, negative = target == 1, target == 0
         share = positive.sum().to(edges) / (positive.sum() + negative.sum()).clamp(min=1)

@@ -97,4 +97,4 @@ def evaluate_term(
         evaluate_term(term, logits[i : i + 1], labels[i : i + 1], ignore_value, ignore_mode, mode, "mean")
         for i in range(len(logits))
     ]
-    return torch.stack(values) if values else logits.flatten().float()
+    return torch.stack(values) if values else logits.flatten().to(torch.promote_types(logits.dtype, torch.float32))

@@ -149,7 +149,9 @@ def test_reduction(scene: Callable) -> None:
         torch.testing.assert_close(
             each, torch.stack([loss(x[None], y[None]) for x, y in zip(logits, labels, strict=True)])
         )
-        assert loss(logits[:0], labels[:0], reduction="none").shape == (0,)
+        for dtype, expected in ((torch.float16, torch.float32), (torch.float64, torch.float64)):
+            none = loss(logits[:0].to(dtype), labels[:0], reduction="none")
+            assert none.shape == (0,) and none.dtype == expected
     with pytest.raises(ValueError, match="pools the batch"):
         line_loss(logits, labels, formulation="official", reduction="none")
     with pytest.raises(ValueError, match="reduction must be one of 'mean', 'none', got 'sum'"):

@@ -16,6 +16,7 @@ from .arguments import (
     check_ignore_value,
     check_integer,
     check_kernel_size,
+    check_sizes,
     check_tensor,
     check_weight,
 )
@@ -168,6 +169,8 @@ class EPLLoss(nn.Module):
         Logits of the labels' size are interpolated between valid pixels alone, so that ignored ones change nothing.
         Both are what `modes.as_rows` gives.
         """
+        if labels.numel() == 0:  # there is no cell to resize the logits to
+            check_sizes(logits, labels)
         full = labels.shape[-2:]
         size = tuple(math.ceil(length / self.stride) for length in full)
         # The middle of each cell: where bilinear interpolation of the logits puts its sample, to half a pixel.

@@ -1,6 +1,7 @@
 """The weighted and scheduled module."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -134,6 +135,17 @@ def test_without_stride_sizes_must_agree(scene: Callable) -> None:
     logits, labels = scene()
     with pytest.raises(ValueError, match="labels must have the shape"):
         EPLLoss()(logits[..., ::2, ::2], labels)
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"resize_logits": True}], ids=str)
+def test_labels_of_no_size_are_refused_as_of_another_size(scene: Callable, settings: dict) -> None:
+    logits, labels = scene()
+    for empty in (labels[:, :0], labels[:, :, :0], labels[:0]):
+        expected = (
+            re.escape(f"labels must have the shape {[2, 30, 34]} to fit") + f".* got {re.escape(str([*empty.shape]))}"
+        )
+        with pytest.raises(ValueError, match=expected):
+            EPLLoss(**settings)(logits, empty)
 
 
 def test_shows_its_settings() -> None:

@@ -21,7 +21,7 @@ from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLSemanticSegmentor
 
 from .evaluators import instance_score_names
-from .setup import norm_keys
+from .setup import norm_keys, value_at
 
 __all__ = ["check_config", "check_datasets", "require_pixel_labels"]
 
@@ -66,7 +66,7 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
         FileNotFoundError, ValueError: naming the file or key that does not fit.
     """
     key = "DATASETS.TRAIN" if training else "DATASETS.TEST"
-    if not _get(cfg, key):
+    if not value_at(cfg, key):
         raise ValueError(f"{key} is empty; it must name a data set")
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
@@ -140,14 +140,14 @@ def _check_values(cfg: CfgNode, training: bool) -> None:
     if training and cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute":
         rules.append(("INPUT.CROP.SIZE", _is_size, "height and width in pixels"))
     for key, fits, expected in rules:
-        value = _get(cfg, key)
+        value = value_at(cfg, key)
         if not fits(value):
             raise ValueError(f"{key} is {value!r}, expected {expected}")
 
 
 def _check_norms(cfg: CfgNode) -> None:
     for path, key in norm_keys(cfg.MODEL, "MODEL"):
-        norm = _get(cfg, path)[key]
+        norm = value_at(cfg, path)[key]
         try:
             get_norm(norm, 64)
         except (KeyError, TypeError):
@@ -199,9 +199,3 @@ def _check_best_metric(cfg: CfgNode, names: set[str]) -> None:
             f"TEST.BEST_CHECKPOINT_METRIC is {metric!r}, which no evaluation computes; it may be one of the scores of "
             f'a class, as "sem_seg/IoU-CLASS", or {", ".join(main)}'
         )
-
-
-def _get(cfg: CfgNode, path: str) -> Any:
-    for key in path.split("."):
-        cfg = cfg[key]
-    return cfg

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -29,6 +30,7 @@ __all__ = [
     "norm_keys",
     "prepare_config",
     "read_config",
+    "value_at",
     "with_working_norms",
 ]
 
@@ -158,13 +160,13 @@ def with_working_norms(cfg: CfgNode) -> CfgNode:
         return cfg
     replacement = "BN" if world_size == 1 else "naiveSyncBN"
     synchronised = ("SyncBN", "nnSyncBN") if world_size > 1 else ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
-    affected = [(node, key) for node, key in norm_keys(cfg.MODEL, "MODEL") if _get(cfg, node)[key] in synchronised]
+    affected = [(node, key) for node, key in norm_keys(cfg.MODEL, "MODEL") if value_at(cfg, node)[key] in synchronised]
     if not affected:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
     for node, key in affected:
-        _get(cfg, node)[key] = replacement
+        value_at(cfg, node)[key] = replacement
     cfg.freeze()
     reason = "there is one process" if world_size == 1 else "gloo cannot run SyncBN"
     logger.warning(
@@ -189,7 +191,8 @@ def norm_keys(node: CfgNode, path: str) -> Iterator[tuple[str, str]]:
             yield path, key
 
 
-def _get(cfg: CfgNode, path: str) -> CfgNode:
+def value_at(cfg: CfgNode, path: str) -> Any:
+    """What stands under a key with dots, such as "SOLVER.BASE_LR"."""
     for key in path.split("."):
         cfg = cfg[key]
     return cfg

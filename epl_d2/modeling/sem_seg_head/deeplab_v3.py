@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import DeepLabV3Head
 
@@ -10,7 +11,19 @@ from epl_d2.modeling.layers.image_pooling import pooling_window, set_pooling_win
 
 from .mixin import EPLHeadMixin
 
-__all__ = ["EPLDeepLabV3Head"]
+__all__ = ["EPLDeepLabV3Head", "baseline_config"]
+
+
+def baseline_config(cfg: CfgNode) -> CfgNode:
+    """What Detectron2's DeepLab heads are built from, without what they refuse and is set afterwards.
+
+    These are crops that are no multiple of the encoder's stride, and criteria other than their own.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.CROP.ENABLED = False
+    cfg.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"
+    return cfg
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -23,11 +36,7 @@ class EPLDeepLabV3Head(EPLHeadMixin, DeepLabV3Head):
             cfg: a config; `DeepLabV3Head` takes its arguments from nothing else.
             input_shape: shapes of the backbone's features.
         """
-        any_size = cfg.clone()
-        any_size.defrost()
-        any_size.INPUT.CROP.ENABLED = False
-        any_size.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"  # the baseline knows no others than its own
-        super().__init__(any_size, input_shape)
+        super().__init__(baseline_config(cfg), input_shape)
         set_pooling_window(self.aspp, pooling_window(cfg, self.common_stride))
         self.set_losses(**self.losses_from_config(cfg))
 

@@ -11,6 +11,7 @@ from epl_d2.losses import EPLLoss
 from epl_d2.modeling.layers.image_pooling import pooling_window, set_pooling_window
 from epl_d2.modeling.losses.extra_losses import ExtraLosses
 
+from .deeplab_v3 import baseline_config
 from .mixin import EPLHeadMixin
 
 __all__ = ["EPLDeepLabV3PlusHead"]
@@ -44,12 +45,7 @@ class EPLDeepLabV3PlusHead(EPLHeadMixin, DeepLabV3PlusHead):
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        # The baseline refuses crops that are no multiple of the encoder's stride; the window below takes them.
-        any_size = cfg.clone()
-        any_size.defrost()
-        any_size.INPUT.CROP.ENABLED = False
-        any_size.MODEL.SEM_SEG_HEAD.LOSS_TYPE = "cross_entropy"  # the baseline knows no others than its own
-        arguments = super().from_config(any_size, input_shape)
+        arguments = super().from_config(baseline_config(cfg), input_shape)
         del arguments["train_size"]
         encoder_stride = max(shape.stride for shape in arguments["input_shape"].values())
         window = pooling_window(cfg, encoder_stride)

@@ -243,7 +243,7 @@ def _add_wide_resnet_config(cfg: CN) -> None:
 
 def _add_semseg_head_config(cfg: CN) -> None:
     # The classifiers of EPLPSPHead and EPLPSAHead; CONVS_DIM are the channels of the main one.
-    # Share of its channels that a classifier drops in training.
+    # Share of its channels that a classifier drops in training; those of EPLCCHead as well.
     cfg.MODEL.SEM_SEG_HEAD.DROPOUT = 0.1
     # Feature of the auxiliary branch, which only training uses; "" for none. The main one is the last of IN_FEATURES.
     cfg.MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE = ""

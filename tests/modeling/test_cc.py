@@ -199,6 +199,16 @@ def test_one_feature_means_no_auxiliary_branch():
     assert set(head(features_of(), labels_of())[1]) == {"loss_sem_seg"}
 
 
+def test_both_classifiers_drop_the_share_of_their_channels_that_the_config_says():
+    cfg = head_config()
+    shares = []
+    for share in (cfg.MODEL.SEM_SEG_HEAD.DROPOUT, 0.25):
+        cfg.MODEL.SEM_SEG_HEAD.DROPOUT = share
+        head = build(cfg)
+        shares.append({module.p for part in (head.bottleneck, head.dsn) for module in part if hasattr(module, "p")})
+    assert shares == [{0.1}, {0.25}]  # 0.1 is the reference's, and that of the shipped configs
+
+
 def count(module) -> int:
     return sum(p.numel() for p in module.parameters())
 

@@ -102,6 +102,7 @@ class EPLCCHead(EPLSemSegHead):
             "channels": cfg.MODEL.CC.CHANNELS or None,
             "out_channels": cfg.MODEL.CC.OUT_CHANNELS,
             "recurrence": cfg.MODEL.CC.RECURRENCE,
+            "dropout": cfg.MODEL.SEM_SEG_HEAD.DROPOUT,
         }
 
     def layers(self, features: dict[str, torch.Tensor]) -> torch.Tensor:

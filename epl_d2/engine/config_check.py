@@ -85,6 +85,10 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
+def _is_factor(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count(1), value))
 
@@ -99,11 +103,26 @@ _ALWAYS = (
     ("MODEL.PIXEL_STD", lambda value: _is_triple(value) and min(value) > 0, "three positive numbers, one a channel"),
     ("INPUT.FORMAT", lambda value: value in ("RGB", "BGR"), '"RGB" or "BGR"'),
     ("DATALOADER.NUM_WORKERS", _is_count(0), "a number of processes, or 0 for none"),
+    *(
+        (f"MODEL.{key}", _is_count(1), "a positive number of channels")
+        for key in ("SEM_SEG_HEAD.CONVS_DIM", "SEM_SEG_HEAD.AUX_CONVS_DIM", "PSP.CHANNELS", "PSA.CHANNELS")
+    ),
 )
 _TRAINING = (
     ("SOLVER.MAX_ITER", _is_count(1), "a positive number of iterations"),
     ("SOLVER.CHECKPOINT_PERIOD", _is_count(1), "a positive number of iterations"),
+    ("SOLVER.IMS_PER_BATCH", _is_count(1), "a positive number of images"),
     ("SOLVER.BASE_LR", _is_positive, "a positive number"),
+    # A negative one would train away from the labels.
+    *(
+        (key, _is_factor, "a finite number of at least 0")
+        for key in (
+            *("SOLVER.HEAD_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR"),
+            *("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT"),
+            *("MODEL.GSCNN.EDGE_WEIGHT", "MODEL.GSCNN.ATTENTION_WEIGHT", "MODEL.GSCNN.DUAL_TASK_WEIGHT"),
+        )
+    ),
+    ("MODEL.SEM_SEG_HEAD.DROPOUT", lambda value: _is_factor(value) and value < 1, "a share in [0, 1)"),
     ("SOLVER.WARMUP_ITERS", _is_count(0), "a number of iterations, or 0 for none"),
     ("TEST.EVAL_PERIOD", _is_count(0), "a number of iterations, or 0 for one evaluation at the end"),
     ("VIS_PERIOD", _is_count(0), "a number of iterations, or 0 for no pictures"),

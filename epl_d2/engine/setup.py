@@ -88,7 +88,8 @@ def complete_config(cfg: CfgNode, *, training: bool) -> None:
     SOLVER.EPOCHS makes.
 
     Raises:
-        FileNotFoundError, ValueError: a data set cannot be used, or SOLVER.EPOCHS and MAX_ITER contradict each other.
+        FileNotFoundError, ValueError: a data set cannot be used, SOLVER.EPOCHS and MAX_ITER contradict each other, or
+            there is no image in a batch to count epochs by.
     """
     register_from_config(cfg)
     cfg.DATASETS.SEM_SEG_FILES = [os.path.abspath(os.path.expanduser(path)) for path in cfg.DATASETS.SEM_SEG_FILES]
@@ -108,6 +109,8 @@ def _set_iterations(cfg: CfgNode) -> None:
         raise ValueError(
             f"SOLVER.EPOCHS is {epochs} and SOLVER.MAX_ITER is {iterations}: both say how long to train, one must be 0"
         )
+    if cfg.SOLVER.IMS_PER_BATCH < 1:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, expected a positive number of images")
     for name in cfg.DATASETS.TRAIN:
         require_registered(name)
     images = sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN)

@@ -11,6 +11,12 @@ from epl_d2.engine import check_config
         ({"SOLVER.MAX_ITER": 0}, r"SOLVER\.MAX_ITER is 0, expected a positive number of iterations"),
         ({"SOLVER.CHECKPOINT_PERIOD": 0}, r"SOLVER\.CHECKPOINT_PERIOD is 0"),
         ({"SOLVER.BASE_LR": float("nan")}, r"SOLVER\.BASE_LR is nan"),
+        ({"SOLVER.IMS_PER_BATCH": 0}, r"SOLVER\.IMS_PER_BATCH is 0, expected a positive number of images"),
+        (
+            {"SOLVER.HEAD_LR_FACTOR": float("inf")},
+            r"SOLVER\.HEAD_LR_FACTOR is inf, expected a finite number of at least 0",
+        ),
+        ({"MODEL.SEM_SEG_HEAD.DROPOUT": 1.0}, r"MODEL\.SEM_SEG_HEAD\.DROPOUT is 1\.0, expected a share in \[0, 1\)"),
         ({"TEST.EVAL_PERIOD": -1}, r"TEST\.EVAL_PERIOD is -1"),
         ({"VIS_PERIOD": -1}, r"VIS_PERIOD is -1"),
         ({"MODEL.PIXEL_MEAN": [1.0, 2.0]}, r"MODEL\.PIXEL_MEAN is \[1\.0, 2\.0\], expected three numbers"),
@@ -50,6 +56,30 @@ from epl_d2.engine import check_config
 def test_a_mistake_is_named_before_the_training(tiny_config, tmp_path, changes, expected):
     with pytest.raises(ValueError, match=expected):
         check_config(tiny_config(tmp_path, **changes), training=True)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("SOLVER.HEAD_LR_FACTOR", "SOLVER.BIAS_LR_FACTOR"),
+        *("MODEL.SEM_SEG_HEAD.LOSS_WEIGHT", "MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT"),
+        *("MODEL.GSCNN.EDGE_WEIGHT", "MODEL.GSCNN.ATTENTION_WEIGHT", "MODEL.GSCNN.DUAL_TASK_WEIGHT"),
+    ],
+)
+def test_no_factor_leads_away_from_the_labels(tiny_config, tmp_path, key):
+    for value in (-0.4, float("nan")):
+        with pytest.raises(ValueError, match=rf"^{key} is {value}, expected a finite number of at least 0$"):
+            check_config(tiny_config(tmp_path, **{key: value}), training=True)
+    check_config(tiny_config(tmp_path, **{key: 0.0}), training=True)
+
+
+@pytest.mark.parametrize(
+    "key", ["SEM_SEG_HEAD.CONVS_DIM", "SEM_SEG_HEAD.AUX_CONVS_DIM", "PSP.CHANNELS", "PSA.CHANNELS"]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_every_layer_has_channels(tiny_config, tmp_path, key, training):
+    with pytest.raises(ValueError, match=rf"^MODEL\.{key} is 0, expected a positive number of channels$"):
+        check_config(tiny_config(tmp_path, **{f"MODEL.{key}": 0}), training=training)
 
 
 @pytest.mark.parametrize("metric", ["", "sem_seg/mIoU", "sem_seg/BF@3px", "sem_seg/IoU-rod", "sem_seg/Trimap-mIoU@1px"])

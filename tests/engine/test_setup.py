@@ -105,6 +105,12 @@ def test_epochs_become_iterations(monkeypatch):
     cfg = config_on(7, monkeypatch, **{**options, "SOLVER.MAX_ITER": 100})
     with pytest.raises(ValueError, match=r"SOLVER\.EPOCHS is 10 and SOLVER.MAX_ITER is 100"):
         complete_config(cfg, training=True)
+    for images in (0, -4):
+        cfg = config_on(7, monkeypatch, **{**options, "SOLVER.IMS_PER_BATCH": images})
+        with pytest.raises(
+            ValueError, match=rf"SOLVER\.IMS_PER_BATCH is {images}, expected a positive number of images"
+        ):
+            complete_config(cfg, training=True)
     cfg = config_on(7, monkeypatch, **{**options, "SOLVER.EPOCHS": -1})
     with pytest.raises(ValueError, match=r"SOLVER\.EPOCHS is -1, expected a positive number"):
         complete_config(cfg, training=True)

@@ -163,6 +163,9 @@ def test_bad_values_are_named():
     cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["p5"]
     with pytest.raises(ValueError, match=r"IN_FEATURES is \['p5'\]"):
         build(cfg)
+    cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = []
+    with pytest.raises(ValueError, match=r"IN_FEATURES is empty; it may hold features of the backbone: res4, res5"):
+        build(cfg)
     cfg = head_config()
     cfg.MODEL.PSP.BINS = [1, 0]
     with pytest.raises(ValueError, match=r"MODEL\.PSP\.BINS is \[1, 0\]"):

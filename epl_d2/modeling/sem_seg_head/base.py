@@ -70,8 +70,10 @@ def select_features(
     """The shapes of the features `names`, which the config holds under `key`, in that order.
 
     Raises:
-        ValueError: the backbone has no such feature.
+        ValueError: there are none, or the backbone has no such feature.
     """
+    if not names:
+        raise ValueError(f"{key} is empty; it may hold features of the backbone: {', '.join(input_shape)}")
     missing = [name for name in names if name not in input_shape]
     if missing:
         raise ValueError(

@@ -20,7 +20,7 @@ from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLSemanticSegmentor
 
-from .evaluators import instance_score_names
+from .evaluators import class_offsets, instance_score_names
 from .setup import norm_keys, value_at
 
 __all__ = ["check_config", "check_datasets", "require_pixel_labels"]
@@ -43,6 +43,7 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     _check_architecture(cfg)
     if training:
         _check_best_metric(cfg, names)
+    _check_prior_shift(cfg)
 
 
 def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
@@ -149,6 +150,14 @@ _WINDOWS = (
     ("TEST.WINDOW.STRIDE_FRACTION", lambda value: _is_positive(value) and value <= 1, "a number in (0, 1]"),
     ("TEST.WINDOW.BATCH", _is_count(1), "a positive number of windows"),
 )
+_WINDOWS_OF_THE_CROP = (
+    (
+        "INPUT.CROP.TYPE",
+        lambda value: value == "absolute",
+        '"absolute" for windows of the size of the crop (TEST.WINDOW.SIZE [])',
+    ),
+    ("INPUT.CROP.SIZE", _is_size, "height and width in pixels, for the windows as well (TEST.WINDOW.SIZE [])"),
+)
 
 
 def _check_values(cfg: CfgNode, training: bool) -> None:
@@ -156,6 +165,7 @@ def _check_values(cfg: CfgNode, training: bool) -> None:
     rules += _MASKS if cfg.MODEL.MASK_ON else ()
     rules += _SCALES if cfg.TEST.AUG.ENABLED else ()
     rules += _WINDOWS if cfg.TEST.WINDOW.ENABLED else ()
+    rules += _WINDOWS_OF_THE_CROP if cfg.TEST.WINDOW.ENABLED and not cfg.TEST.WINDOW.SIZE else ()
     if training and cfg.INPUT.CROP.ENABLED and cfg.INPUT.CROP.TYPE == "absolute":
         rules.append(("INPUT.CROP.SIZE", _is_size, "height and width in pixels"))
     for key, fits, expected in rules:
@@ -194,9 +204,27 @@ def _check_evaluation(cfg: CfgNode) -> set[str]:
         classes = MetadataCatalog.get(dataset).get("stuff_classes") or [str(k) for k in range(head.NUM_CLASSES)]
         prefix = f"{dataset}/" if len(cfg.DATASETS.TEST) > 1 else ""
         names |= {prefix + name for name in (instance_score_names(cfg, dataset) if cfg.MODEL.MASK_ON else ())}
-        if not cfg.MODEL.MASK_ON or cfg.MODEL.META_ARCHITECTURE == "PanopticFPN":
+        if _labels_pixels(cfg):
             names |= {f"{prefix}sem_seg/{score}" for score in flat_scores(statistics, classes, report_widths)}
     return names
+
+
+def _labels_pixels(cfg: CfgNode) -> bool:
+    """Whether the model has a semantic head: all have one but those that find instances alone."""
+    return not cfg.MODEL.MASK_ON or cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+
+
+def _check_prior_shift(cfg: CfgNode) -> None:
+    """Last of all, as it reads the labels that the evaluations will need (`class_pixels` keeps what it has counted)."""
+    if cfg.TEST.PRIOR_SHIFT == 0:
+        return
+    if not _labels_pixels(cfg):
+        raise ValueError(
+            f"TEST.PRIOR_SHIFT is {cfg.TEST.PRIOR_SHIFT}, expected 0 for a model without a semantic head "
+            f"(MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r}, MODEL.MASK_ON True)"
+        )
+    for dataset in cfg.DATASETS.TEST:
+        class_offsets(cfg, dataset)
 
 
 def _check_architecture(cfg: CfgNode) -> None:

@@ -19,7 +19,7 @@ from epl_d2.evaluation import (
 )
 from epl_d2.evaluation.prior_shift import prior_shift
 
-__all__ = ["build_evaluator", "instance_score_names"]
+__all__ = ["build_evaluator", "class_offsets", "instance_score_names"]
 
 # What Detectron2's metadata calls data sets of instances; Cityscapes' instances are evaluated as COCO's.
 _INSTANCES = ("coco", "cityscapes_instance")
@@ -86,13 +86,17 @@ def _sem_seg_evaluator(cfg: CfgNode, dataset_name: str, output_dir: str | None) 
         ignore_distance=cfg.TEST.BOUNDARY.IGNORE_DISTANCE,
         save_predictions=cfg.TEST.SAVE_PREDICTIONS,
         save_image_counts=cfg.TEST.SAVE_IMAGE_COUNTS,
-        class_offsets=_class_offsets(cfg, dataset_name),
+        class_offsets=class_offsets(cfg, dataset_name),
         probabilities=cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED,
     )
 
 
-def _class_offsets(cfg: CfgNode, dataset_name: str) -> np.ndarray | None:
-    """What TEST.PRIOR_SHIFT takes from the logits of each class."""
+def class_offsets(cfg: CfgNode, dataset_name: str) -> np.ndarray | None:
+    """What TEST.PRIOR_SHIFT takes from the logits of each class; None where it is 0.
+
+    Raises:
+        ValueError: TEST.PRIOR_SHIFT is no finite number, or a class never occurs in DATASETS.TRAIN.
+    """
     tau = cfg.TEST.PRIOR_SHIFT
     if not math.isfinite(tau):
         raise ValueError(f"TEST.PRIOR_SHIFT is {tau}, expected a finite number")

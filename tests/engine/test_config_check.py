@@ -1,8 +1,9 @@
 """What cannot work is refused before the first iteration, with the key, what it is and what it may be."""
 
+import numpy as np
 import pytest
 
-from epl_d2.engine import check_config
+from epl_d2.engine import check_config, evaluators
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,16 @@ from epl_d2.engine import check_config
         ({"TEST.WINDOW.ENABLED": True, "TEST.WINDOW.STRIDE_FRACTION": 1.5}, r"TEST\.WINDOW\.STRIDE_FRACTION is 1\.5"),
         ({"TEST.WINDOW.ENABLED": True, "TEST.WINDOW.BATCH": 0}, r"TEST\.WINDOW\.BATCH is 0"),
         (
+            {"TEST.WINDOW.ENABLED": True, "INPUT.CROP.TYPE": "relative_range", "INPUT.CROP.SIZE": [0.9, 0.9]},
+            r'INPUT\.CROP\.TYPE is \'relative_range\', expected "absolute" for windows .*\(TEST\.WINDOW\.SIZE \[\]\)',
+        ),
+        (
+            {"TEST.WINDOW.ENABLED": True, "INPUT.CROP.ENABLED": False, "INPUT.CROP.SIZE": [0, 0]},
+            r"INPUT\.CROP\.SIZE is \[0, 0\], expected height and width .*\(TEST\.WINDOW\.SIZE \[\]\)",
+        ),
+        ({"TEST.PRIOR_SHIFT": float("inf")}, r"TEST\.PRIOR_SHIFT is inf, expected a finite number"),
+        ({"TEST.PRIOR_SHIFT": float("nan")}, r"TEST\.PRIOR_SHIFT is nan, expected a finite number"),
+        (
             {"TEST.WINDOW.ENABLED": True, "MODEL.META_ARCHITECTURE": "SemanticSegmentor"},
             r"MODEL\.META_ARCHITECTURE is 'SemanticSegmentor'",
         ),
@@ -56,6 +67,24 @@ from epl_d2.engine import check_config
 def test_a_mistake_is_named_before_the_training(tiny_config, tmp_path, changes, expected):
     with pytest.raises(ValueError, match=expected):
         check_config(tiny_config(tmp_path, **changes), training=True)
+
+
+def test_a_prior_needs_pixels_of_every_class(tiny_config, tmp_path, monkeypatch):
+    cfg = tiny_config(tmp_path, **{"TEST.PRIOR_SHIFT": 0.5})
+    check_config(cfg, training=True)
+    monkeypatch.setattr(evaluators, "class_pixels", lambda names, num_classes, ignore_value: np.arange(num_classes))
+    for training in (True, False):
+        with pytest.raises(ValueError, match=r"TEST\.PRIOR_SHIFT 0\.5, DATASETS\.TRAIN .*'sky' never occurs"):
+            check_config(cfg, training=training)
+    check_config(tiny_config(tmp_path), training=True)
+
+
+@pytest.mark.parametrize("cropping", [True, False])
+def test_windows_of_the_size_of_the_crop_and_of_their_own(tiny_config, tmp_path, cropping):
+    windows = {"TEST.WINDOW.ENABLED": True, "INPUT.CROP.ENABLED": cropping}
+    check_config(tiny_config(tmp_path, **windows), training=True)
+    own = {"TEST.WINDOW.SIZE": [32, 48], "INPUT.CROP.TYPE": "relative_range", "INPUT.CROP.SIZE": [0.9, 0.9]}
+    check_config(tiny_config(tmp_path, **windows, **own), training=True)
 
 
 @pytest.mark.parametrize(

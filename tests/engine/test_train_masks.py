@@ -154,6 +154,14 @@ def test_a_mistake_is_named_before_the_training(root, options, message):
         check_config(config("panoptic_fpn_R_18_epl", "", **options), training=True)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_prior_is_taken_out_of_masks(root, training):
+    with pytest.raises(
+        ValueError, match=r"TEST\.PRIOR_SHIFT is 3\.0, expected 0 .*'GeneralizedRCNN', MODEL.MASK_ON True"
+    ):
+        check_config(config("mask_rcnn_R_18_FPN_epl", "", **{"TEST.PRIOR_SHIFT": 3.0}), training=training)
+
+
 def test_masks_that_do_not_fit_stop_the_training(root, monkeypatch):
     from detectron2.data import DatasetCatalog
 

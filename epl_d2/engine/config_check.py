@@ -6,19 +6,20 @@ What a model or the loader check themselves when they are built, which is before
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.layers import get_norm
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_MASK_HEAD_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from detectron2.projects.deeplab import DeepLabV3Head, DeepLabV3PlusHead
 
 from epl_d2.data.dataset_check import check_data
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
-from epl_d2.modeling import EPLSemanticSegmentor
+from epl_d2.modeling import EPLHeadMixin, EPLMaskRCNNConvUpsampleHead, EPLPointRendMaskHead, EPLSemanticSegmentor
 
 from .evaluators import class_offsets, instance_score_names
 from .setup import norm_keys, value_at
@@ -38,6 +39,8 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     """
     _check_values(cfg, training)
     _check_norms(cfg)
+    if training:
+        _check_losses(cfg)
     check_datasets(cfg, training=training)
     names = _check_evaluation(cfg)
     _check_architecture(cfg)
@@ -183,6 +186,49 @@ def _check_norms(cfg: CfgNode) -> None:
             raise ValueError(f"{path}.{key} is {norm!r}; no norm of Detectron2 has that name") from None
 
 
+def _check_losses(cfg: CfgNode) -> None:
+    """Refuse losses that no head of the model computes: it would train without them, in silence."""
+    model = cfg.MODEL
+    wanted = _weights(model.EXTRA_LOSSES, "MODEL.EXTRA_LOSSES")
+    head, reason = None, _no_semantic_head(cfg)
+    if _labels_pixels(cfg):
+        head = SEM_SEG_HEADS_REGISTRY.get(model.SEM_SEG_HEAD.NAME)
+        ours = [name for name, registered in SEM_SEG_HEADS_REGISTRY if _is_a(registered, EPLHeadMixin)]
+        reason = _other_head("MODEL.SEM_SEG_HEAD.NAME", model.SEM_SEG_HEAD.NAME, ours)
+        wanted |= _weights(model.EPL, "MODEL.EPL") if model.EPL.ENABLED else {}
+    # Detectron2's DeepLab has criteria of its own under this key.
+    if model.SEM_SEG_HEAD.LOSS_TYPE != "cross_entropy" and not _is_a(head, (DeepLabV3Head, DeepLabV3PlusHead)):
+        wanted["MODEL.SEM_SEG_HEAD.LOSS_TYPE"] = model.SEM_SEG_HEAD.LOSS_TYPE
+    if not _is_a(head, EPLHeadMixin):
+        _refuse(wanted, reason)
+    if model.MASK_ON and model.EPL.ENABLED:
+        name = model.ROI_MASK_HEAD.NAME
+        # One of the user's own may take EPL from `build_mask_epl_loss`.
+        if ROI_MASK_HEAD_REGISTRY.get(name).__module__.startswith("detectron2."):
+            ours = [EPLMaskRCNNConvUpsampleHead.__name__, EPLPointRendMaskHead.__name__]
+            _refuse(_weights(model.EPL.MASK, "MODEL.EPL.MASK"), _other_head("MODEL.ROI_MASK_HEAD.NAME", name, ours))
+
+
+def _weights(losses: CfgNode, path: str) -> dict[str, Any]:
+    """The weights above 0 of the losses of a node, by their keys."""
+    nodes = ((name, node) for name, node in losses.items() if isinstance(node, CfgNode) and "WEIGHT" in node)
+    return {f"{path}.{name}.WEIGHT": node.WEIGHT for name, node in nodes if node.WEIGHT > 0}
+
+
+def _other_head(key: str, name: str, ours: Sequence[str]) -> str:
+    return f"{key} is {name!r}, which does not compute it; it may be {', '.join(ours)}"
+
+
+def _refuse(values: Mapping[str, Any], reason: str) -> None:
+    for key, value in values.items():
+        instead = ", or MODEL.EPL.ENABLED False" if key.startswith("MODEL.EPL.") else ""
+        raise ValueError(f"{key} is {value!r}, but {reason}{instead}")
+
+
+def _is_a(registered: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(registered, type) and issubclass(registered, kinds)
+
+
 def _check_evaluation(cfg: CfgNode) -> set[str]:
     """The names of the scores that an evaluation gives, as Detectron2 stores them."""
     head, boundary = cfg.MODEL.SEM_SEG_HEAD, cfg.TEST.BOUNDARY
@@ -214,15 +260,19 @@ def _labels_pixels(cfg: CfgNode) -> bool:
     return not cfg.MODEL.MASK_ON or cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
 
 
+def _no_semantic_head(cfg: CfgNode) -> str:
+    return (
+        f"the model has no semantic head (MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, MODEL.MASK_ON "
+        f"{cfg.MODEL.MASK_ON})"
+    )
+
+
 def _check_prior_shift(cfg: CfgNode) -> None:
     """Last of all, as it reads the labels that the evaluations will need (`class_pixels` keeps what it has counted)."""
     if cfg.TEST.PRIOR_SHIFT == 0:
         return
     if not _labels_pixels(cfg):
-        raise ValueError(
-            f"TEST.PRIOR_SHIFT is {cfg.TEST.PRIOR_SHIFT}, expected 0 for a model without a semantic head "
-            f"(MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE!r}, MODEL.MASK_ON True)"
-        )
+        raise ValueError(f"TEST.PRIOR_SHIFT is {cfg.TEST.PRIOR_SHIFT}, but {_no_semantic_head(cfg)}")
     for dataset in cfg.DATASETS.TEST:
         class_offsets(cfg, dataset)
 
@@ -231,7 +281,7 @@ def _check_architecture(cfg: CfgNode) -> None:
     if not (cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED):
         return
     architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    if not (isinstance(architecture, type) and issubclass(architecture, EPLSemanticSegmentor)):
+    if not _is_a(architecture, EPLSemanticSegmentor):
         raise ValueError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; TEST.AUG and TEST.WINDOW need an "
             "EPLSemanticSegmentor"

@@ -69,6 +69,45 @@ def test_a_mistake_is_named_before_the_training(tiny_config, tmp_path, changes, 
         check_config(tiny_config(tmp_path, **changes), training=True)
 
 
+STOCK = {"MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead"}
+OFF = {"MODEL.EPL.ENABLED": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({}, "MODEL.EPL.LINE.WEIGHT", "3.0"),
+        ({"MODEL.EPL.LINE.WEIGHT": 0.0, "MODEL.EPL.POINT.WEIGHT": 0.1}, "MODEL.EPL.POINT.WEIGHT", "0.1"),
+        ({**OFF, "MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT": 9.0}, "MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT", "9.0"),
+        ({**OFF, "MODEL.SEM_SEG_HEAD.LOSS_TYPE": "ohem"}, "MODEL.SEM_SEG_HEAD.LOSS_TYPE", "'ohem'"),
+        ({**OFF, "MODEL.SEM_SEG_HEAD.LOSS_TYPE": "hard_pixel_mining"}, "MODEL.SEM_SEG_HEAD.LOSS_TYPE", "'hard_pixel_m"),
+    ],
+)
+def test_losses_need_a_head_that_computes_them(tiny_config, tmp_path, changes, key, value):
+    cfg = tiny_config(tmp_path, **STOCK, **changes)
+    expected = (
+        rf"^{key} is {value}.*, but MODEL\.SEM_SEG_HEAD\.NAME is 'SemSegFPNHead', .* may be EPL\w+Head, .*EPLSemSegFPN"
+    )
+    with pytest.raises(ValueError, match=expected) as caught:
+        check_config(cfg, training=True)
+    assert str(caught.value).endswith("or MODEL.EPL.ENABLED False") == key.startswith("MODEL.EPL")
+    check_config(cfg, training=False)
+    check_config(tiny_config(tmp_path, **changes), training=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**STOCK, **OFF},
+        {**STOCK, "MODEL.EPL.LINE.WEIGHT": 0.0},
+        {**OFF, "MODEL.SEM_SEG_HEAD.NAME": "DeepLabV3PlusHead"},
+        {**OFF, "MODEL.SEM_SEG_HEAD.NAME": "DeepLabV3Head", "MODEL.SEM_SEG_HEAD.LOSS_TYPE": "hard_pixel_mining"},
+    ],
+)
+def test_heads_of_detectron2_train_with_losses_of_their_own(tiny_config, tmp_path, changes):
+    check_config(tiny_config(tmp_path, **changes), training=True)
+
+
 def test_a_prior_needs_pixels_of_every_class(tiny_config, tmp_path, monkeypatch):
     cfg = tiny_config(tmp_path, **{"TEST.PRIOR_SHIFT": 0.5})
     check_config(cfg, training=True)

@@ -154,10 +154,66 @@ def test_a_mistake_is_named_before_the_training(root, options, message):
         check_config(config("panoptic_fpn_R_18_epl", "", **options), training=True)
 
 
+STOCK_MASKS = {"MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead"}
+STOCK_PIXELS = {"MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "mask_rcnn_R_18_FPN_epl",
+            STOCK_MASKS,
+            r"MODEL\.EPL\.MASK\.LINE\.WEIGHT is 1\.0, but MODEL\.ROI_MASK_HEAD\.NAME is 'MaskRCNNConvUpsampleHead', .* "
+            r"may be EPLMaskRCNNConvUpsampleHead, EPLPointRendMaskHead, or MODEL\.EPL\.ENABLED False",
+        ),
+        (
+            "mask_rcnn_R_18_FPN_epl",
+            {"MODEL.EXTRA_LOSSES.LOVASZ.WEIGHT": 5.0},
+            r"MODEL\.EXTRA_LOSSES\.LOVASZ\.WEIGHT is 5\.0, but the model has no semantic head .*'GeneralizedRCNN'",
+        ),
+        (
+            "mask_rcnn_R_18_FPN_epl",
+            {"MODEL.SEM_SEG_HEAD.LOSS_TYPE": "ohem"},
+            r"LOSS_TYPE is 'ohem', but the model has no semantic head .*'GeneralizedRCNN'",
+        ),
+        (
+            "panoptic_fpn_R_18_epl",
+            STOCK_MASKS,
+            r"EPL\.MASK\.LINE\.WEIGHT is 1\.0, but MODEL\.ROI_MASK_HEAD\.NAME is 'MaskR",
+        ),
+        (
+            "panoptic_fpn_R_18_epl",
+            STOCK_PIXELS,
+            r"MODEL\.EPL\.LINE\.WEIGHT is 3\.0, but MODEL\.SEM_SEG_HEAD\.NAME is 'SemS",
+        ),
+    ],
+)
+def test_losses_need_a_head_that_computes_them(root, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        check_config(config(name, "", **options), training=True)
+    check_config(config(name, "", **options), training=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mask_rcnn_R_18_FPN", STOCK_MASKS),
+        ("mask_rcnn_R_18_FPN_epl", {**STOCK_MASKS, "MODEL.EPL.MASK.LINE.WEIGHT": 0.0}),
+        ("panoptic_fpn_R_18", {**STOCK_MASKS, **STOCK_PIXELS}),
+        ("panoptic_fpn_R_18_epl", {**STOCK_MASKS, "MODEL.EPL.MASK.LINE.WEIGHT": 0.0}),
+        ("panoptic_fpn_R_18_epl", {**STOCK_PIXELS, "MODEL.EPL.LINE.WEIGHT": 0.0}),
+    ],
+)
+def test_heads_of_detectron2_train_without_epl(root, name, options):
+    check_config(config(name, "", **options), training=True)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_no_prior_is_taken_out_of_masks(root, training):
     with pytest.raises(
-        ValueError, match=r"TEST\.PRIOR_SHIFT is 3\.0, expected 0 .*'GeneralizedRCNN', MODEL.MASK_ON True"
+        ValueError,
+        match=r"TEST\.PRIOR_SHIFT is 3\.0, but the model has no semantic head .*GeneralizedRCNN.*MASK_ON True",
     ):
         check_config(config("mask_rcnn_R_18_FPN_epl", "", **{"TEST.PRIOR_SHIFT": 3.0}), training=training)
 

@@ -25,7 +25,7 @@ tables 'The line loss against other losses' finetune --baseline cross_entropy --
     boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary
 # Val alone: test is not opened before the stage is finished.
 printf '\n## Other losses for a whole schedule, so far: val\n\n'
-losses='boundary_f_w1.3 band_w1.3 band_w0.48 class_weights_w0.29 generalized_dice_w0.51'
+losses='boundary_f_w1.3 boundary_f_w0.5 lovasz_w1.8 lovasz_w0.6 generalized_dice_w0.51 class_weights_w0.29 class_weights_w0.88 band_w1.3 band_w0.48 boundary_w0.44 active_boundary_w5.4'
 "$python" tools/compare_counts.py docs/evidence/full_schedule --dataset camvid_sem_seg_val --block 20 --widths 1 3 \
     --baseline cross_entropy --controls $losses --methods line_first $losses
 tables "The target's lines without ranks, whole schedule" full_schedule --baseline line_first --methods cross_entropy line_first band_point_first

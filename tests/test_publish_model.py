@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import shlex
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -177,6 +178,37 @@ def test_the_card_of_a_training_without_a_grid_knows_all_of_it(trained, publish,
     publish(folder, tmp_path / "older")
     (tmp_path / "run.json").rename(folder / "run.json")
     assert (tmp_path / "older" / "README.md").read_text().count("not recorded") == 4
+
+
+def test_scores_are_those_of_the_last_iteration_and_of_no_other_checkpoint(trained, publish, tmp_path):
+    folder, results = trained
+    (tmp_path / "run").mkdir()
+    for name in ("config.yaml", "model_final.pth"):
+        (tmp_path / "run" / name).symlink_to(folder / name)
+    shutil.copy(folder / "model_final.pth", tmp_path / "run" / "model_best.pth")
+    unknown = "This checkpoint was not evaluated"
+    for evaluated in (False, True):
+        if evaluated:
+            (tmp_path / "run" / "inference").symlink_to(folder / "inference")
+        file = publish(tmp_path / "run", tmp_path / f"best_{evaluated}", "model_best.pth")
+        card = (tmp_path / f"best_{evaluated}" / "README.md").read_text()
+        assert unknown in card and "last iteration" not in card and f"{results['mIoU']:.2f}" not in card
+        assert f"--eval-only MODEL.WEIGHTS {file.name}" in card
+    publish(tmp_path / "run", tmp_path / "final", "./model_final.pth")
+    card = (tmp_path / "final" / "README.md").read_text()
+    assert unknown not in card and f"| {NAMES['val']} | {results['mIoU']:.2f} |" in card
+    (tmp_path / "run" / "inference").unlink()
+    with pytest.raises(ValueError, match="was the model evaluated"):
+        publish(tmp_path / "run", tmp_path / "unknown")
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn_R_18_FPN_epl", "panoptic_fpn_R_18_epl"])
+def test_a_model_of_instances_is_refused(publish, tmp_path, name):
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "configs" / "shapes" / f"{name}.yaml"))
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    with pytest.raises(ValueError, match=r"published is a model that labels every pixel; .*MODEL\.MASK_ON True"):
+        publish(tmp_path, tmp_path / "published")
 
 
 def test_names_of_a_data_set_that_is_not_here_come_from_its_file(trained, publish, tmp_path):

@@ -5,7 +5,8 @@
 
 The run is a folder of `train_net.py` or of `tools/run_grid.py`. The new folder appears whole or not at all; it holds
 `model_final_xxxxxxxx.pth` (the first 8 digits of its SHA-256), `config.yaml` with the names and colors of the classes,
-and `README.md`. Nothing else is needed to use the model.
+and `README.md`. Nothing else is needed to use the model. Scores are those of `model_final.pth`, which the training
+evaluates; the card of another --checkpoint has none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from epl_d2.data.class_names import keep_names_and_colors, use_names_of
 from epl_d2.data.datasets import register_from_config
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.datasets.description import read_description
+from epl_d2.engine import require_pixel_labels
 from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.experiments.scores import headline_metrics, read_scores
 from epl_d2.files import whole_folder
@@ -41,6 +43,7 @@ from epl_d2.run_record import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN = "not recorded"
+EVALUATED = "model_final.pth"  # the checkpoint whose scores the training leaves
 
 
 @command
@@ -48,9 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder with config.yaml and the checkpoint")
     parser.add_argument("--output", type=Path, required=True, help="folder to make; it must not exist")
-    parser.add_argument(
-        "--checkpoint", default="model_final.pth", help="file in the run's folder (default: %(default)s)"
-    )
+    parser.add_argument("--checkpoint", default=EVALUATED, help="file in the run's folder (default: %(default)s)")
     parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument(
         "--half", action="store_true", help="store numbers in half precision, which a model reads as any others"
@@ -64,7 +65,7 @@ def main() -> int:
 def publish(
     run: Path,
     output: Path,
-    checkpoint: str = "model_final.pth",
+    checkpoint: str = EVALUATED,
     dataset_file: str | None = None,
     *,
     half: bool = False,
@@ -73,17 +74,19 @@ def publish(
 
     Raises:
         FileExistsError: `output` exists.
-        FileNotFoundError, ValueError: the run lacks its config, checkpoint or evaluation, or one cannot be read; or a
-            weight is too large for half precision.
+        FileNotFoundError, ValueError: the run lacks its config, checkpoint or (of `model_final.pth`) evaluation, or one
+            cannot be read; the model finds instances; or a weight is too large for half precision.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it")
     cfg = read_config(run / "config.yaml", dataset_file)
+    require_pixel_labels(cfg, "published is")
+    metrics = read_metrics(run, cfg) if Path(checkpoint) == Path(EVALUATED) else {}
     weights = strip(run / checkpoint, half)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
     record = load_record(run) or {}
     described = [Path(file).name for file in cfg.DATASETS.SEM_SEG_FILES]
-    card = model_card(name, cfg, record, read_metrics(run, cfg), described, half=half)
+    card = model_card(name, cfg, record, metrics, described, half=half)
     cfg.MODEL.WEIGHTS = name
     cfg.OUTPUT_DIR = "./output"
     cfg.DATASETS.SEM_SEG_FILES = []  # a place on the machine of the training
@@ -144,7 +147,7 @@ def model_card(
         name: of the checkpoint.
         cfg: of the run.
         record: what a run or a grid recorded.
-        metrics: scores by data set.
+        metrics: scores by data set; none of a checkpoint that was not evaluated.
         described: names of the YAML files that describe the data sets.
         half: whether the weights are stored in half precision.
     """
@@ -171,12 +174,16 @@ def model_card(
         "minutes": str(record.get("minutes", UNKNOWN)),
         "commit": commits + (" (the work tree differed from it)" if record.get("dirty") else ""),
     }
-    columns = headline_metrics(list(cfg.TEST.BOUNDARY.REPORT_WIDTHS))
     lines = [f"# {Path(name).stem}", "", "| | |", "| --- | --- |"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
     rounded = ", before its weights were rounded to half precision" if half else ""
-    lines += ["", "## Scores", "", f"Percent, of the model after its last iteration{rounded}.", ""]
-    lines += [f"| data set | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    lines += ["", "## Scores", ""]
+    if metrics:
+        columns = headline_metrics(list(cfg.TEST.BOUNDARY.REPORT_WIDTHS))
+        lines += [f"Percent, of the model after its last iteration{rounded}.", ""]
+        lines += [f"| data set | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    else:
+        lines.append("This checkpoint was not evaluated; the command for it is below.")
     for data_set, scores in metrics.items():
         cells = ["-" if scores.get(column) is None else f"{scores[column]:.2f}" for column in columns]
         lines.append(f"| {data_set} | {' | '.join(cells)} |")

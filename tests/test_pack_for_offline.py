@@ -2,13 +2,19 @@
 
 import importlib
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
+
+from epl_d2.data.datasets.camvid import load_camvid
+from epl_d2.data.label_io import read_image, read_label, read_record_label
+from epl_d2.data.shape_annotations import write_shape_annotations
+from epl_d2.data.shapes import write_shapes
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,8 +46,8 @@ def installed(tool, monkeypatch) -> list[str]:
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
-    """A data set of one noisy photo, its label, and another one's label with a palette."""
-    root = tmp_path / "data" / "streets"
+    """CamVid's folders with one noisy photo, its label, and another one's label with a palette."""
+    root = tmp_path / "data" / "camvid"
     for name in ("train", "trainannot"):
         (root / name).mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -62,7 +68,7 @@ def run(tool, monkeypatch, *arguments) -> int:
 
 def test_packages_and_data(tool, installed, data, tmp_path, monkeypatch, capsys):
     output = tmp_path / "offline"
-    assert run(tool, monkeypatch, output, "--data", "streets", "--quality", 50) == 0
+    assert run(tool, monkeypatch, output, "--data", "camvid", "--quality", 50) == 0
     assert "offline: " in capsys.readouterr().out
     # Not a package of ours, not a compiled file of another Python, nothing that was compiled here.
     assert not list(output.rglob("_C*.so")) + list(output.rglob("__pycache__")) + list(output.glob("tools"))
@@ -71,7 +77,7 @@ def test_packages_and_data(tool, installed, data, tmp_path, monkeypatch, capsys)
     assert names >= needed | {"portalocker", "tabulate", "termcolor", "cloudpickle", "pycocotools", "README.txt"}
     assert "--python-version 3.12" in installed[0] and "manylinux_2_28_x86_64" in installed[0]
     assert "--require-hashes" in installed[2]
-    copy = output / "datasets" / "streets"
+    copy = output / "datasets" / "camvid"
     assert (copy / "README.md").read_text() == "where it comes from"
     photo = copy / "train" / "a.jpg"
     assert photo.stat().st_size < (data / "train" / "a.png").stat().st_size / 2
@@ -79,6 +85,47 @@ def test_packages_and_data(tool, installed, data, tmp_path, monkeypatch, capsys)
     for name in "ab":
         label = f"trainannot/{name}.png"
         assert (copy / label).read_bytes() == (data / label).read_bytes()
+
+
+def test_photos_of_camvid_are_found_by_its_reader(tool, data, tmp_path):
+    tool.copy_pictures(data, tmp_path / "camvid", 85)
+    (tmp_path / "camvid" / "trainannot" / "b.png").unlink()
+    [record] = load_camvid(str(tmp_path / "camvid"), "train")
+    np.testing.assert_array_equal(read_record_label(record), read_label(data / "trainannot" / "a.png"))
+    assert record["file_name"].endswith("train/a.jpg") and read_image(record["file_name"]).shape == (60, 80, 3)
+
+
+def test_labels_and_names_of_other_data_sets_stay(tool, tmp_path):
+    """Labels in color, photos that lists and JSON files name, and CamVid's folder names within another data set."""
+    write_shapes(str(tmp_path / "shapes"), train=2, val=1, size=(32, 40), seed=0)
+    write_shape_annotations(str(tmp_path / "shapes" / "annotations"), train=2, val=1, size=(32, 40), seed=0)
+    city = tmp_path / "shapes" / "leftImg8bit" / "train"
+    city.mkdir(parents=True)
+    shutil.copy(tmp_path / "shapes" / "train" / "images" / "0000.png", city / "a_leftImg8bit.png")
+    tool.copy_pictures(tmp_path / "shapes", tmp_path / "copy", 85)
+    before, after = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "shapes", tmp_path / "copy")
+    )
+    assert Image.open(tmp_path / "shapes" / "annotations" / "panoptic_val" / "0000.png").mode == "RGB"
+    assert before == after
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_lie_as_before(tool, tmp_path, orientation):
+    rows, columns = np.mgrid[:32, :48]
+    pixels = np.stack([rows * 5, columns * 4, rows + columns], axis=2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "streets").mkdir()
+    for name in ("a.jpg", "b.JPEG"):
+        Image.fromarray(pixels).save(tmp_path / "streets" / name, quality=95, exif=exif)
+    tool.copy_pictures(tmp_path / "streets", tmp_path / "copy", 90)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["a.jpg", "b.JPEG"]
+    for name in ("a.jpg", "b.JPEG"):
+        before, after = (read_image(tmp_path / folder / name).astype(int) for folder in ("streets", "copy"))
+        assert (tmp_path / "copy" / name).read_bytes() != (tmp_path / "streets" / name).read_bytes()
+        assert after.shape == before.shape and np.abs(after - before).max() < 16
 
 
 def test_versions_are_those_of_the_requirements(tool, installed, tmp_path):

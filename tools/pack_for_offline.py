@@ -10,8 +10,8 @@ The machine has Python, PyTorch with torchvision, NumPy, SciPy, OpenCV, numba, m
 packaging (and pytest, for the tests). What is collected are the Python part of Detectron2 and what it needs beside
 those. pip downloads it here, for that Python, as it is configured here.
 
-With --data a data set below DETECTRON2_DATASETS is copied: its pictures as JPEG of --quality, its labels bit for bit.
-The folder stays below --limit megabytes, or nothing is written.
+With --data a data set below DETECTRON2_DATASETS is copied: its JPEGs, and CamVid's photos in PNG, as JPEG of --quality,
+everything else, such as labels, bit for bit. The folder stays below --limit megabytes, or nothing is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from epl_d2.commands import command
 
@@ -38,6 +38,7 @@ ALSO = ("antlr4-python3-runtime==4.9.3", "portalocker==3.2.0")
 # Built for one version of Python and one platform.
 COMPILED = ("pycocotools",)
 PLATFORMS = tuple(f"manylinux{name}" for name in ("_2_28", "_2_17", "2014"))
+CAMVID_SPLITS = ("train", "val", "test")  # its folders of photos, which it reads as PNG or JPEG
 README = """\
 Python packages and data that epl_d2 needs on a machine without network, for Python {python} on {machine}.
 
@@ -94,8 +95,8 @@ def pack(output: Path, python: str, machine: str, data: str | None, quality: int
         size = megabytes(partial)
         if size >= limit:
             raise PackingError(
-                f"{size:.1f} MB ({packages:.1f} of them packages), and --limit is {limit:g}: a smaller --quality or no "
-                "--data makes it smaller"
+                f"{size:.1f} MB ({packages:.1f} of them packages), and --limit is {limit:g}: a smaller --quality, "
+                "photos in JPEG or no --data makes it smaller"
             )
         partial.rename(output)
     finally:
@@ -146,17 +147,24 @@ def check_compiled(folder: Path, python: str) -> None:
 
 
 def copy_pictures(source: Path, target: Path, quality: int) -> None:
-    """Copy a tree: photos become JPEGs, and everything else, labels among it, stays as it is."""
+    """Copy a tree: JPEGs and the photos of CamVid become JPEGs of a quality, everything else stays as it is.
+
+    Other PNGs may be labels in color, or stand by their names in lists and JSON files.
+    """
+    photos = [source / split for split in CAMVID_SPLITS] if source.name == "camvid" else []
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
         if path.is_dir():
             copy.mkdir(parents=True, exist_ok=True)
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        png = path.suffix.lower() == ".png" and path.parent in photos
+        if png or path.suffix.lower() in (".jpg", ".jpeg"):
             with Image.open(path) as image:
-                if image.mode in ("RGB", "RGBA"):  # a label has one channel
-                    image.convert("RGB").save(copy.with_suffix(".jpg"), quality=quality, optimize=True)
+                if image.mode in ("RGB", "RGBA"):
+                    # Without EXIF a photo must lie as it is shown, which is how it fits its label.
+                    upright = ImageOps.exif_transpose(image).convert("RGB")
+                    upright.save(copy.with_suffix(".jpg") if png else copy, quality=quality, optimize=True)
                     continue
         shutil.copyfile(path, copy)
 

@@ -35,7 +35,7 @@ from epl_d2.commands import command
 from epl_d2.contours.nearest import nearest_valid
 from epl_d2.data.datasets.arguments import add_dataset_arguments, add_renamed
 from epl_d2.data.datasets.description import DatasetDescription, read_description
-from epl_d2.data.datasets.layout import IMAGE_SUFFIXES
+from epl_d2.data.datasets.layout import IMAGE_SUFFIXES, files_by_stem
 from epl_d2.data.datasets.metadata import DATASETS, DatasetMetadata
 from epl_d2.data.label_io import read_image, read_label
 from epl_d2.evaluation import BoundaryStatistics
@@ -174,14 +174,12 @@ def find_files(args: argparse.Namespace) -> list[Files]:
             f"no predictions *{args.prediction_ending or ''}.png in {args.folders[2]} and {args.folders[3]}"
         )
     for folder, files in zip(args.folders, found, strict=True):
-        missing = [name for name in names if name not in files]
-        if missing:
-            raise ValueError(f"{folder} lacks {len(missing)} of {len(names)} images, the first {missing[:3]}")
+        require_all(folder, files, names)
     return [Files(name, *(files[name] for files in found)) for name in names]
 
 
 def find_own(args: argparse.Namespace, described: DatasetDescription) -> list[Files]:
-    """The images of a split of --dataset-file, or those of the folders that have a prediction of both models.
+    """The images of a split of --dataset-file, or those of the folders that have a prediction.
 
     Raises:
         OSError, ValueError: a folder or file is missing; or no image has a prediction.
@@ -195,17 +193,31 @@ def find_own(args: argparse.Namespace, described: DatasetDescription) -> list[Fi
     else:
         images = find_own_files(folders[0], image_ending, labels=False)
         targets = find_own_files(folders[1], label_ending)
-    predicted = []
-    for folder in (baseline_folder, epl_folder):
-        found, missing = find_own_predictions(folder, list(targets), image_ending)
-        if args.split and missing:
-            raise ValueError(f"{folder} lacks {len(missing)} of {len(targets)} images, the first {missing[:3]}")
-        predicted.append(found)
-    names = sorted(images.keys() & predicted[0].keys() & predicted[1].keys())
+    known = sorted(images.keys() | targets.keys())
+    predicted = [own_predictions(folder, known, image_ending) for folder in (baseline_folder, epl_folder)]
+    names = known if args.split else sorted(predicted[0].keys() | predicted[1].keys())
     if not names:
-        raise ValueError(f"{baseline_folder} and {epl_folder} have predictions of no common image and label")
+        raise ValueError(f"no predictions *.png in {baseline_folder} and {epl_folder}")
+    found = predicted if args.split else [images, targets, *predicted]
+    for folder, files in zip(args.folders, found, strict=True):
+        require_all(folder, files, names)
     codes = described.label_map, described.label_colors
     return [Files(n, images[n], targets[n], predicted[0][n], predicted[1][n], *codes) for n in names]
+
+
+def own_predictions(folder: Path, names: Sequence[str], image_ending: str) -> dict[str, Path]:
+    """The predictions of a folder by the names of their images, those that belong to none by their own."""
+    found, _ = find_own_predictions(folder, names, image_ending)
+    owned = set(found.values())
+    files = {stem: Path(file) for stem, file in files_by_stem(str(folder), (".png",), recursive=True).items()}
+    return {stem: file for stem, file in files.items() if file not in owned} | found
+
+
+def require_all(folder: Path, files: Mapping[str, Path], names: Sequence[str]) -> None:
+    """Raise ValueError unless a folder has a file of every name."""
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise ValueError(f"{folder} lacks {len(missing)} of {len(names)} images, the first {missing[:3]}")
 
 
 def by_name(folder: Path, ending: str) -> dict[str, Path]:

@@ -124,6 +124,36 @@ def test_two_models_are_compared_by_the_file(streets, run, tmp_path, by_split):
     assert (tmp_path / "out" / f"001_{rows[0]['image'].replace('/', '_')}.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "good/day/2_image.png").unlink(), "good lacks 1 of 3 images, the first ['day/2']"),
+        (lambda root: (root / "masks/day/2_mask.png").unlink(), "masks lacks 1 of 3 images, the first ['day/2']"),
+        (lambda root: (root / "photos/day/2_image.png").unlink(), "photos lacks 1 of 3 images, the first ['day/2']"),
+        (lambda root: write(root / "bad/noon/4.png", np.zeros((48, 64), np.uint8)), "photos lacks 1 of 4 images"),
+        (lambda root: [path.unlink() for path in (*root.glob("bad/*/*"), *root.glob("good/*/*"))], "no predictions"),
+    ],
+)
+def test_no_image_is_dropped_in_silence(streets, run, tmp_path, change, message):
+    file = streets()
+    change(tmp_path)
+    folders = [tmp_path / name for name in ("photos", "masks", "bad", "good")]
+    code, _, err = run("compare_predictions", *folders, "--dataset-file", file, "--output", tmp_path / "out")
+    assert code == 1 and message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_some_images_alone_are_compared_where_no_split_is_named(streets, run, tmp_path):
+    """Both models have predictions of two of the three images; a split is compared whole."""
+    for file in ("bad/day/2.png", "good/day/2_image.png"):
+        (tmp_path / file).unlink()
+    own = ["--dataset-file", streets(), "--output", tmp_path / "out", "--top", 0]
+    code, out, err = run("compare_predictions", *(tmp_path / f for f in ("photos", "masks", "bad", "good")), *own)
+    assert code == 0 and "over 2 images" in out, err
+    code, _, err = run("compare_predictions", tmp_path / "bad", tmp_path / "good", *own, "--split", "all")
+    assert code == 1 and "bad lacks 1 of 3 images" in err
+
+
 def test_potential_fields_by_the_file(streets, run, tmp_path):
     pair = ["--image", tmp_path / "photos/day/1_image.png", "--label", tmp_path / "masks/day/1_mask.png"]
     code, out, err = run(

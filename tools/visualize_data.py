@@ -38,7 +38,7 @@ def label_picture(
 ) -> np.ndarray:
     """Class colors and contours over the image, ignored pixels hatched; all resized by `factor`."""
     image = scaled(image, factor)
-    label = cv2.resize(label.astype(np.uint16), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    label = cv2.resize(label.astype(np.int32), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     tinted = overlay(image, label, palette, ignore_value=ignore)
     picture = draw_contours(tinted, label, CONTOUR_COLOR, 1, ignore)
     rows, columns = np.indices(label.shape)

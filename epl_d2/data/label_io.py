@@ -83,7 +83,7 @@ def read_label(
         label_colors: {(r, g, b): id} for RGB-coded masks. Files that are not RGB are read as usual.
 
     Returns:
-        [H, W] of uint8, or uint16 / int32 if the file holds such numbers.
+        [H, W] of uint8, or uint16 / int32 if the file holds, or `label_colors` give, such numbers.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -201,7 +201,8 @@ def _apply_map(label: np.ndarray, label_map: bytes, path: str | Path) -> np.ndar
 
 def _decode_colors(pixels: np.ndarray, colors: Mapping[Color, int], path: str | Path) -> np.ndarray:
     keys = np.array([(r << 16) | (g << 8) | b for r, g, b in colors], dtype=np.int32)
-    ids = np.array(list(colors.values()), dtype=np.uint8)
+    wide = not all(0 <= label <= 255 for label in colors.values())
+    ids = np.array(list(colors.values()), dtype=np.int32 if wide else np.uint8)
     order = np.argsort(keys)
     keys, ids = keys[order], ids[order]
     red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))

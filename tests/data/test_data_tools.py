@@ -93,12 +93,13 @@ def test_sheet_shows_images_labels_and_augmentations(run, described, tmp_path):
     assert sheet.shape[0] > 3 * 32 and sheet.shape[1] > 6 * 48
 
 
-def test_ignored_pixels_are_hatched(run):
+@pytest.mark.parametrize("ignore_value", [255, 1000, -1])
+def test_ignored_pixels_are_hatched(run, ignore_value):
     image = np.zeros((40, 60, 3), np.uint8)
     label = np.zeros((40, 60), np.int64)
-    label[:, 30:] = 255
+    label[:, 30:] = ignore_value
     *_, module = run("tools/visualize_data.py", "no_such_set")
-    picture = module.label_picture(image, label, [(100, 0, 0)], 255, 1.0)
+    picture = module.label_picture(image, label, [(100, 0, 0)], ignore_value, 1.0)
     assert (picture[:, :30] == (50, 0, 0)).all()
     hatched = (picture[:, 30:] == IGNORED_COLOR).all(axis=2)
     assert 0.4 < hatched.mean() < 0.6 and (picture[:, 30:][~hatched] == 0).all()

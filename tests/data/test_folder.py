@@ -8,7 +8,10 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2 import get_cfg, register
+from epl_d2.data.dataset_check import check_dataset_before_training
+from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_config, register_from_yaml, register_sem_seg_folder
+from epl_d2.data.label_check import inspect_record
 from epl_d2.data.label_io import read_record_label
 
 PHOTO = np.zeros((4, 6, 3), np.uint8)
@@ -58,6 +61,27 @@ def test_rgb_masks(tmp_path, save):
     options = {"rgb_masks": True, "ignore_color": [0, 0, 0], "palette": colors[:2].tolist()}
     register_sem_seg_folder("mine", str(tmp_path / "photos"), str(tmp_path / "masks"), ["a", "b"], **options)
     np.testing.assert_array_equal(read_record_label(DatasetCatalog.get("mine")[0])[0], [0, 1, 255, 1, 0, 255])
+
+
+@pytest.mark.parametrize("ignore_value", [256, 1000, 65_535, -1])
+def test_ignored_pixels_of_rgb_masks_may_have_any_id(tmp_path, save, ignore_value):
+    """They are ignored in the check of the files, and in training, with padding."""
+    colors = np.array([[10, 20, 30], [40, 50, 60], [0, 0, 0]], dtype=np.uint8)
+    save(tmp_path / "photos" / "1.png", PHOTO)
+    save(tmp_path / "masks" / "1.png", colors[[[0, 1, 2, 1, 0, 2]] * 4])
+    options = {"rgb_masks": True, "ignore_color": [0, 0, 0], "palette": colors[:2].tolist()}
+    folders = str(tmp_path / "photos"), str(tmp_path / "masks")
+    register_sem_seg_folder("mine", *folders, ["a", "b"], ignore_value=ignore_value, **options)
+    [record] = DatasetCatalog.get("mine")
+    report = inspect_record(record, 2, ignore_value)
+    assert report.error == "" and report.pixels.tolist() == [8, 8, 8]
+    check_dataset_before_training("mine", 2, ignore_value)
+    cfg = get_cfg()
+    cfg.INPUT.AUGMENTATIONS = ["crop"]
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, [8, 10]
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 2, ignore_value
+    padded = SemSegDatasetMapper(cfg, True)(record)["sem_seg"]
+    assert [(padded == i).sum().item() for i in (0, 1, ignore_value)] == [8, 8, 64]
 
 
 def test_files_without_partner_are_listed(tmp_path, folders, save):

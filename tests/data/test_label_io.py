@@ -73,6 +73,15 @@ def test_rgb_masks_are_decoded(tmp_path, save, rng, mode):
     np.testing.assert_array_equal(read_label(path, label_colors=colors), expected)
 
 
+@pytest.mark.parametrize("ignore_value", [255, 256, 1000, 65_535, -1])
+def test_rgb_masks_give_ids_of_any_size(tmp_path, save, rng, ignore_value):
+    colors = {(k // 20, k % 20, 7): k for k in range(400)} | {(255, 255, 255): ignore_value}
+    table = np.array([*colors], dtype=np.uint8)
+    choice = rng.integers(0, 401, (30, 40))
+    path = save(tmp_path / "mask.png", table[choice])
+    np.testing.assert_array_equal(read_label(path, label_colors=colors), np.where(choice == 400, ignore_value, choice))
+
+
 def test_rgb_masks_with_a_foreign_color_name_it(tmp_path, save):
     path = save(tmp_path / "mask.png", np.full((4, 4, 3), (1, 2, 3), np.uint8))
     with pytest.raises(ValueError, match=r"mask\.png: 16 pixels.*\(1, 2, 3\)"):

@@ -2,8 +2,9 @@
 """Shapes with training labels that are wrong by some pixels: python datasets/prepare_label_noise.py [--root datasets]
 
 Beside `shapes`, which must be there, it writes the folder `shapes_label_noise`: labels of the training scenes moved by
-1 to 3 pixels in a direction of their own, and labels whose objects have grown by as much. With shapes_label_noise.yaml
-beside these folders in DATASETS.SEM_SEG_FILES they are shapes_label_noise_shift_1, ..., shapes_label_noise_dilate_3.
+1 to 3 pixels in a direction of their own, and labels whose objects have grown by as much. DATASETS.SEM_SEG_FILES
+'["datasets/shapes_label_noise.yaml"]' makes them shapes_label_noise_shift_1, ..., shapes_label_noise_dilate_3, where
+DETECTRON2_DATASETS names the folder that holds both.
 """
 
 import argparse

@@ -110,8 +110,9 @@ def test_a_link_to_another_folder_is_followed(folders, tmp_path):
 
 def test_missing_and_empty_folders(tmp_path, folders):
     register_sem_seg_folder("mine", folders[0], str(tmp_path / "nowhere"), ["a"])
-    with pytest.raises(FileNotFoundError, match=r"mine.*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"mine.*nowhere' does not exist. Expected:\n") as error:
         DatasetCatalog.get("mine")
+    assert "DETECTRON2_DATASETS" not in str(error.value)  # the folder is where the caller said
     (tmp_path / "empty").mkdir()
     register_sem_seg_folder("none", str(tmp_path / "empty"), folders[1], ["a"])
     with pytest.raises(FileNotFoundError, match="none: no images"):
@@ -222,6 +223,21 @@ def test_lists_divide_one_folder(described, ten_pairs, tmp_path, save):
         register_from_yaml(described(**TOGETHER, splits={"val": "val.txt"}))
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             DatasetCatalog.get("streets_val")
+
+
+@pytest.mark.parametrize("root", ["elsewhere", None])
+def test_folders_may_lie_below_the_folder_of_all_data_sets(described, tmp_path, monkeypatch, root):
+    (tmp_path / (root or "datasets")).mkdir()
+    for name in TOGETHER.values():
+        (tmp_path / name).rename(tmp_path / (root or "datasets") / name)
+    (tmp_path / "train.txt").write_text("day/1\n")
+    folders = {key: f"$DETECTRON2_DATASETS/{name}" for key, name in TOGETHER.items()}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    if root:
+        monkeypatch.setenv("DETECTRON2_DATASETS", root)  # relative to where the command runs, as for all data sets
+    register_from_yaml(described(**folders, splits={"train": "train.txt"}))
+    assert ids("streets_train") == ["day/1"]
 
 
 def test_yaml_does_not_take_the_name_of_another_data_set(described):

@@ -64,7 +64,7 @@ def test_distances_that_are_none(distance):
             call()
 
 
-def test_the_command_registers_what_it_writes(tmp_path):
+def test_the_command_registers_what_it_writes(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("prepare", ROOT / "datasets" / "prepare_label_noise.py")
     command = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command)
@@ -81,7 +81,9 @@ def test_the_command_registers_what_it_writes(tmp_path):
                 assert found.shape == true.shape and (found != true).any()
     with pytest.raises(FileExistsError, match="is there already"):
         command.write_label_noise(tmp_path, 0)
-    description = tmp_path / "copy.yaml"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    description = tmp_path / "elsewhere" / "copy.yaml"
     text = (ROOT / "datasets" / "shapes_label_noise.yaml").read_text()
     # A grid may have registered the data sets under their own names.
     description.write_text(text.replace("name: shapes_label_noise", "name: copy"))

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..label_io import make_label_map
+from . import dataset_root
 from .metadata import Color, DatasetMetadata
 from .pairing import FolderSplit
 from .palette import distinct_palette
@@ -104,7 +105,8 @@ class DatasetDescription:
 
 
 def read_description(path: str | os.PathLike) -> DatasetDescription:
-    """Read a YAML file as docs/data.md describes it. Relative folders and lists start at the folder of the file.
+    """Read a YAML file as docs/data.md describes it. Relative folders and lists start at the folder of the file, those
+    that begin with $DETECTRON2_DATASETS at the folder of all data sets.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -161,6 +163,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "labels": (_is_name, "a folder"),
     "seed": (_is_integer, "a whole number"),
 }
+_ROOT = "$DETECTRON2_DATASETS"
 _LABEL_KEYS = ("classes", "palette", "ignore_value", "label_map", "rgb_masks", "ignore_color")
 _KNOWN = sorted([*_KEYS, "splits"])
 _SPLIT_FORMS = (
@@ -196,6 +199,8 @@ def _splits(content: Mapping[str, Any], path: str) -> dict[str, FolderSplit]:
     endings = {key: content[key] for key in ("image_ending", "label_ending") if key in content}
 
     def place(given: str) -> str:
+        if given == _ROOT or given.startswith(f"{_ROOT}/"):
+            given = os.path.abspath(dataset_root()) + given.removeprefix(_ROOT)
         return os.path.join(base, os.path.expanduser(given))
 
     together = [key for key in ("images", "labels") if key in content]

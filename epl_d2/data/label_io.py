@@ -15,13 +15,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
 Color = tuple[int, int, int]
 
 _IMAGE_FORMATS = ("RGB", "BGR")
 _LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B", "I;16L")
-# Pillow stretches gray PNGs of less than 8 bits to 0..255; this undoes it.
+# Pillow stretches gray PNGs and TIFFs of less than 8 bits to 0..255; this undoes it.
 _GRAY_STRETCH = {"L;2": 85, "L;4": 17}
 
 
@@ -91,7 +91,7 @@ def read_label(
             or holds a color or an id that the mapping does not know.
     """
     with _open(path) as picture:
-        if picture.format == "JPEG":
+        if picture.format == "JPEG" or "jpeg" in str(picture.info.get("compression")):  # a TIFF may hold a JPEG
             raise ValueError(f"{path}: a label map in JPEG is lossy, its ids are destroyed; use PNG")
         stretch = _gray_stretch(picture)
         picture = _load(picture, path)
@@ -184,10 +184,11 @@ def _load(picture: Image.Image, path: str | Path) -> Image.Image:
 
 def _gray_stretch(picture: Image.Image) -> int:
     """The factor by which Pillow will multiply the stored gray values (only known before loading)."""
-    if not isinstance(picture, PngImagePlugin.PngImageFile) or not picture.tile:
+    if not isinstance(picture, (PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile)) or not picture.tile:
         return 1
     args = picture.tile[0][3]
-    return _GRAY_STRETCH.get(args if isinstance(args, str) else args[0], 1)
+    raw_mode = args if isinstance(args, str) else args[0]
+    return _GRAY_STRETCH.get(raw_mode.rstrip("IR"), 1)  # I and R: inverted, and with the bits in reverse order
 
 
 def _apply_map(label: np.ndarray, label_map: bytes, path: str | Path) -> np.ndarray:

@@ -38,6 +38,16 @@ def test_gray_files_of_few_bits_keep_their_ids(tmp_path, bits):
     np.testing.assert_array_equal(read_label(path), ids)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("form", ["plain", "packed", "reversed"])
+def test_gray_tiffs_of_few_bits_keep_their_ids(tmp_path, bits, form):
+    """Nor does Pillow write these."""
+    ids = np.arange(min(2**bits, 16), dtype=np.uint8)[None].repeat(3, axis=0)
+    path = tmp_path / "label.tif"
+    path.write_bytes(_gray_tiff(ids, bits, form))
+    np.testing.assert_array_equal(read_label(path), ids)
+
+
 def test_palette_files_of_few_bits_keep_their_ids(tmp_path, save):
     ids = np.array([[0, 1, 2, 3]] * 2, dtype=np.uint8)
     path = save(tmp_path / "label.png", ids, [0, 0, 0, 90, 0, 0, 0, 90, 0, 9, 9, 9], bits=2)
@@ -97,6 +107,8 @@ def test_rgb_mask_without_palette_is_refused(tmp_path, save):
 def test_lossy_and_float_labels_are_refused(tmp_path, save):
     with pytest.raises(ValueError, match=r"label\.jpg.*lossy"):
         read_label(save(tmp_path / "label.jpg", np.zeros((8, 8), np.uint8)))
+    with pytest.raises(ValueError, match=r"label\.tif.*lossy"):
+        read_label(save(tmp_path / "label.tif", np.zeros((16, 16), np.uint8), compression="jpeg"))
     with pytest.raises(ValueError, match=r"label\.tif.*'F'"):
         read_label(save(tmp_path / "label.tif", np.zeros((8, 8), np.float32)))
 
@@ -175,3 +187,17 @@ def _gray_png(ids: np.ndarray, bits: int) -> bytes:
         rows += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def _gray_tiff(ids: np.ndarray, bits: int, form: str) -> bytes:
+    """As baseline TIFF describes it, in one strip: as it is, by PackBits, or with the bits of a byte in reverse."""
+    packed, reverse = form == "packed", form == "reversed"
+    rows = [np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].ravel() for row in ids]
+    rows = [np.packbits(row, bitorder="little" if reverse else "big").tobytes() for row in rows]
+    strip = b"".join(bytes([len(row) - 1]) + row if packed else row for row in rows)  # runs of literals
+    height, width = ids.shape
+    tags = {256: width, 257: height, 258: bits, 259: 32773 if packed else 1, 262: 1, 266: 2 if reverse else 1}
+    tags |= {273: 0, 277: 1, 278: height, 279: len(strip)}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + strip

@@ -2,7 +2,7 @@
 """Read every file of a registered data set and say what is wrong: python tools/check_dataset.py NAME
 
 Looks for unreadable files, sizes that differ, unknown label ids and empty labels; prints class frequencies.
-The exit code is 1 if an image cannot be used.
+The exit code is 1 if an image cannot be used. Images that other splits of --dataset-file hold as well get a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from epl_d2 import register
 from epl_d2.commands import command
-from epl_d2.data.dataset_check import require_registered
+from epl_d2.data.dataset_check import require_registered, shared_images
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.label_check import describe, inspect_record, summarize
@@ -38,8 +38,7 @@ def main() -> int:
     parser.add_argument("--max-errors", type=int, default=20, help="errors to print (default: %(default)s)")
     args = parser.parse_args()
     register()
-    if args.dataset_file:
-        register_from_yaml(args.dataset_file)
+    splits = register_from_yaml(args.dataset_file) if args.dataset_file else []
     require_registered(args.name)
     records = DatasetCatalog.get(args.name)
 
@@ -58,6 +57,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
     if len(summary.errors) > args.max_errors:
         print(f"... and {len(summary.errors) - args.max_errors} more", file=sys.stderr)
+    for sentence in shared_images(args.name, [name for name in splits if args.name in splits and name != args.name]):
+        print(f"warning: {sentence}", file=sys.stderr)
     print(f"{args.name}: {len(summary.errors)} errors")
     return 1 if summary.errors else 0
 

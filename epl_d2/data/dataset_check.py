@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -33,6 +34,30 @@ def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True) -> None:
     check_instance_dataset_before_training(
         name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
     )
+
+
+def shared_images(name: str, others: Iterable[str]) -> list[str]:
+    """A sentence for each of the other data sets that holds images of this one, with the first three of them.
+
+    Args:
+        name: a registered data set.
+        others: registered data sets, of which those that cannot be listed are left out: checking them says why.
+    """
+    images = _image_files(name)
+    sentences = []
+    for other in others:
+        try:
+            shared = sorted(images & _image_files(other))
+        except (OSError, ValueError):
+            continue
+        if shared:
+            more = ", ..." if len(shared) > 3 else ""
+            sentences.append(f"{name} and {other} share {len(shared)} images: {', '.join(shared[:3])}{more}")
+    return sentences
+
+
+def _image_files(name: str) -> set[str]:
+    return {os.path.realpath(record["file_name"]) for record in DatasetCatalog.get(name)}
 
 
 def check_dataset_before_training(

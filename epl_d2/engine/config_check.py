@@ -5,6 +5,7 @@ What a model or the loader check themselves when they are built, which is before
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -16,7 +17,7 @@ from detectron2.layers import get_norm
 from detectron2.modeling import META_ARCH_REGISTRY, ROI_MASK_HEAD_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.projects.deeplab import DeepLabV3Head, DeepLabV3PlusHead
 
-from epl_d2.data.dataset_check import check_data
+from epl_d2.data.dataset_check import check_data, shared_images
 from epl_d2.evaluation import BoundaryStatistics
 from epl_d2.evaluation.report import check_report_widths, flat_scores
 from epl_d2.modeling import EPLHeadMixin, EPLMaskRCNNConvUpsampleHead, EPLPointRendMaskHead, EPLSemanticSegmentor
@@ -25,6 +26,8 @@ from .evaluators import class_offsets, instance_score_names
 from .setup import norm_keys, value_at
 
 __all__ = ["check_config", "check_datasets", "require_pixel_labels"]
+
+logger = logging.getLogger(__name__)
 
 
 def check_config(cfg: CfgNode, *, training: bool) -> None:
@@ -64,7 +67,7 @@ def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
 
 
 def check_datasets(cfg: CfgNode, *, training: bool) -> None:
-    """Check the data sets of `cfg` before the model is built.
+    """Check the data sets of `cfg` before the model is built; warn of images that are trained on and evaluated with.
 
     Raises:
         FileNotFoundError, ValueError: naming the file or key that does not fit.
@@ -75,6 +78,10 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
             check_data(cfg, name, needs_labels=needs_labels)
+    if training and not cfg.MODEL.MASK_ON:  # files of instances are large, and take long to read once more
+        for name in cfg.DATASETS.TRAIN:
+            for sentence in shared_images(name, [test for test in cfg.DATASETS.TEST if test != name]):
+                logger.warning(sentence)
 
 
 def _is_count(least: int) -> Callable[[Any], bool]:

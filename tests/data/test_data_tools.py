@@ -55,6 +55,20 @@ def test_check_passes_a_sound_data_set(run, described):
     assert "images: 6, usable: 6" in text and "tree" in text
 
 
+def test_check_warns_of_images_of_another_split(run, described, tmp_path):
+    text = described.read_text()
+    described.write_text(text.replace("splits:", "splits:\n  half: {images: photos, labels: labels, list: half.txt}"))
+    (tmp_path / "half.txt").write_text("1\n4\n")
+    try:
+        code, said, _ = run("tools/check_dataset.py", "pairs_all", "--dataset-file", described)
+        assert code == 0 and "warning: pairs_all and pairs_half share 2 images: " in said and "photos/4.png" in said
+        described.write_text(text)
+        assert "warning" not in run("tools/check_dataset.py", "pairs_all", "--dataset-file", described)[1]
+    finally:
+        DatasetCatalog.remove("pairs_half")
+        MetadataCatalog.remove("pairs_half")
+
+
 def test_check_fails_and_names_the_files(run, described, tmp_path, save):
     (tmp_path / "photos" / "1.png").write_bytes(b"damaged")
     save(tmp_path / "labels" / "4.png", np.full((40, 56), 37, np.uint8))

@@ -27,6 +27,9 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    for name in ("train", "val"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     folder = os.path.join(args.root, "shapes")
     settings = {"train": args.train, "val": args.val, "size": tuple(args.size), "seed": args.seed}
     written = write_shapes(folder, **settings, progress=partial(tqdm, unit="scene", disable=None))

@@ -55,7 +55,10 @@ def parse_arguments() -> argparse.Namespace:
     lines.add_argument("--kernel-sizes", type=int, nargs="+", default=[7, 11, 13], help="odd (default: 7 11 13)")
     lines.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth file (default: all)")
     lines.set_defaults(analyze=analyze_lines)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if min(getattr(args, "shifts", [0])) < 0:
+        parser.error(f"--shifts are {args.shifts}, expected at least 0")
+    return args
 
 
 def whose(args: argparse.Namespace) -> tuple[DatasetMetadata, bytes | None, Mapping | None]:

@@ -111,6 +111,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="output/data", help="folder of the sheet (default: %(default)s)")
     args = parser.parse_args()
+    if args.images < 1:
+        parser.error(f"--images is {args.images}, expected at least 1")
+    if args.augmented < 0:
+        parser.error(f"--augmented is {args.augmented}, expected at least 0")
     if args.dataset_file:
         register_from_yaml(args.dataset_file)
     mapper = build_mapper(args.name, args.config_file, args.crop)

@@ -90,3 +90,7 @@ def test_the_tool_prints_a_table(tmp_path, monkeypatch, capsys, command):
     header, _, *rows = capsys.readouterr().out.splitlines()[2:]
     assert len(rows) == {"contours": 1, "shift": 12}[command]
     assert all(row.count("|") == header.count("|") for row in rows)
+    monkeypatch.setattr(sys, "argv", ["tool", "shift", str(tmp_path), "--dataset", "voc_2012", "--shifts", "2", "-1"])
+    with pytest.raises(SystemExit, match="2"):
+        tool.main()
+    assert "--shifts are [2, -1], expected at least 0" in capsys.readouterr().err

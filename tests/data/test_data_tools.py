@@ -93,6 +93,23 @@ def test_unknown_names_are_refused(run, script):
     assert code == 1 and "no data set 'no_such_set'" in text and "camvid_sem_seg_train" in text
 
 
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("tools/visualize_data.py", ("x", "--images", 0), "--images is 0, expected at least 1"),
+        ("tools/visualize_data.py", ("x", "--augmented", -1), "--augmented is -1, expected at least 0"),
+        ("datasets/prepare_shapes.py", ("--train", 0), "--train is 0, expected at least 1"),
+        ("datasets/prepare_shapes.py", ("--val", -1), "--val is -1, expected at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(run, tmp_path, monkeypatch, capsys, script, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        run(script, *arguments)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_sheet_shows_images_labels_and_augmentations(run, described, tmp_path):
     options = ("--dataset-file", described, "--crop", 32, 48, "--images", 3, "--output", tmp_path / "sheets")
     code, text, _ = run("tools/visualize_data.py", "pairs_all", *options)

@@ -10,6 +10,7 @@
 # make types    mypy on the public names
 # make dist     source archive and wheel in dist/
 # make site     the documentation as a site in output/site, by a generator in .venv-docs
+# make clean    remove what these build: the environments, packages and the site; trainings in output/ stay
 #
 # PYTHON=python3.12           interpreter of a new .venv (3.10 to 3.12)
 # REPORT='--device cpu'       options of tools/gpu_report.py
@@ -83,7 +84,8 @@ $(DOCS_VENV)/.installed: requirements/docs.txt
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/docs.txt
 	@touch $@
 
+# Of output/ the site alone: the rest are trainings.
 clean:
-	rm -rf $(VENV) $(DOCS_VENV) output build dist *.egg-info .mypy_cache
+	rm -rf $(VENV) $(DOCS_VENV) output/site build dist *.egg-info .mypy_cache
 
 FORCE:

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +133,16 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path, umask, file_mode, fo
     assert {"model.pth", "scores.json", "shapes", "shapes/train/images", "shapes/manifest.json"} <= modes.keys()
     for name, (is_folder, mode) in modes.items():
         assert mode == (folder_mode if is_folder else file_mode), name
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+def test_make_clean_leaves_trainings(tmp_path):
+    shutil.copy(Path(__file__).parents[1] / "Makefile", tmp_path)
+    built = (".venv/bin/python", ".venv-docs/bin/python", "build/lib/a.py", "dist/a.whl", "output/site/index.html")
+    kept = ("output/grids/one/seed_1/model_final.pth", "datasets/camvid/train/a.png")
+    for name in (*built, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", *kept}

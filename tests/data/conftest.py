@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from epl_d2 import register
+
 SavePng = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _registered_data_sets() -> None:
+    """Each file of tests runs by itself, too."""
+    register()
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if options.names and len(set(options.names)) != predictions:
         parser.error(f"--names needs {predictions} different names, one for each PRED_DIR")
     for name in options.names or ():
-        if Path(name).is_absolute() or not name.strip() or {*Path(name).parts} & {"..", "."} or not Path(name).parts:
+        parts = Path(name.strip()).parts
+        if not parts or ".." in parts or Path(name).is_absolute():
             parser.error(f"--names must be those of folders below --output, got {name!r}")
     if options.encoding == "label-id" and options.dataset != "cityscapes":
         parser.error("--encoding label-id is for --dataset cityscapes")

@@ -75,11 +75,16 @@ def find_runs(folder: Path, data_set: str) -> dict[str, dict[int, ImageCounts]]:
 
 
 def _counts_file(run: Path, data_set: str) -> Path | None:
-    places = [run / "inference" / data_set / IMAGE_COUNTS_FILE, run / f"{data_set}.npz"]
+    alone = run / "inference" / IMAGE_COUNTS_FILE
+    places = (run / "inference" / data_set / IMAGE_COUNTS_FILE, alone, run / f"{data_set}.npz")
+    found = (place for place in places if place.is_file())
+    return next((place for place in found if place != alone or data_set in _evaluated(run)), None)
+
+
+def _evaluated(run: Path) -> Sequence[str]:
+    """The data sets that the config in a run's folder evaluates; none without a config."""
     config = run / "config.yaml"
-    if config.is_file() and data_set in yaml.safe_load(config.read_text(encoding="utf-8"))["DATASETS"]["TEST"]:
-        places.insert(1, run / "inference" / IMAGE_COUNTS_FILE)  # where it was evaluated alone
-    return next((place for place in places if place.is_file()), None)
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["DATASETS"]["TEST"] if config.is_file() else ()
 
 
 def pool_starts(runs: Mapping[str, Mapping[int, ImageCounts]]) -> dict[str, dict[Unit, ImageCounts]]:

@@ -26,7 +26,7 @@ from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .runs import Run, flat_configuration, read_configuration
+from .runs import Run, flat_configuration
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
 
@@ -86,10 +86,12 @@ def check_same_configuration(run: Run) -> None:
     Raises:
         ValueError: names the folder and the keys that differ.
     """
-    before = read_configuration(run.folder)
-    if not before:
+    if not run.configuration_file.is_file():
         return
-    now, defaults = flat_configuration(run.configuration), flat_configuration(get_cfg().dump())
+    text = run.configuration_file.read_text(encoding="utf-8")
+    if text == run.configuration:  # most are, and a grid has many
+        return
+    before, now, defaults = map(flat_configuration, (text, run.configuration, get_cfg().dump()))
     different = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted({*before, *now})

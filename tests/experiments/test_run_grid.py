@@ -218,6 +218,17 @@ def test_methods_and_seeds_can_be_chosen(without_data, tmp_path, monkeypatch, ca
     assert "tiny.yaml has no [7]; it has [1, 2]" in capsys.readouterr().err
 
 
+def test_a_run_of_another_configuration_is_refused_also_where_others_are_chosen(
+    without_data, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "out" / "epl" / "seed_1"
+    folder.mkdir(parents=True)
+    (folder / "run_config.yaml").write_text("SOLVER: {MAX_ITER: 40}")
+    chosen = ("--dry-run", "--seeds", "2", "--methods", "cross*")
+    assert run_here(monkeypatch, without_data, tmp_path / "out", *chosen) == 1
+    assert f"{folder} holds a run of another configuration" in capsys.readouterr().err
+
+
 def test_no_run_starts_when_the_time_is_used_up(tmp_path):
     run = types.SimpleNamespace(name="a", folder=str(tmp_path / "a"), max_iter=1, iteration=0, gpus=1)
     lines = []

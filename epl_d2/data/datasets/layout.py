@@ -10,13 +10,14 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
 
-def require_folder(folder: str, dataset: str, layout: str) -> str:
+_BELOW_ROOT = " below the folder that the environment variable DETECTRON2_DATASETS names (default: ./datasets)"
+
+
+def require_folder(folder: str, dataset: str, layout: str, where: str = _BELOW_ROOT) -> str:
     """Give back `folder`, or raise FileNotFoundError with the layout that the data set should have."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(
-            f"{dataset}: the folder {os.path.abspath(folder)!r} does not exist. "
-            "Expected below the folder that the environment variable DETECTRON2_DATASETS names "
-            f"(default: ./datasets):\n{layout}"
+            f"{dataset}: the folder {os.path.abspath(folder)!r} does not exist. Expected{where}:\n{layout}"
         )
     return folder
 

@@ -14,6 +14,7 @@ from .layout import (
     files_by_stem,
     read_list,
     require_files,
+    require_folder,
     require_records,
 )
 
@@ -52,13 +53,9 @@ class FolderSplit:
             FileNotFoundError: a folder, the list or a file that it names is missing, or there are no images.
             ValueError: images without label or labels without image; the message lists them. Or the share is empty.
         """
+        layout = f"  {self.images}/STEM{self.image_ending}.jpg (.png, ...)\n  {self.labels}/STEM{self.label_ending}.png"
         for folder in (self.images, self.labels):
-            if not os.path.isdir(folder):
-                raise FileNotFoundError(
-                    f"{name}: the folder {os.path.abspath(folder)!r} does not exist. Expected:\n"
-                    f"  {self.images}/STEM{self.image_ending}.jpg (.png, ...)\n"
-                    f"  {self.labels}/STEM{self.label_ending}.png"
-                )
+            require_folder(folder, name, layout, where="")  # the description says where, not the root
         images = files_by_stem(self.images, ending=self.image_ending, recursive=True)
         labels = files_by_stem(self.labels, LABEL_SUFFIXES, ending=self.label_ending, recursive=True)
         require_records(list(images), self.images, name)

@@ -27,7 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import epl_d2.quiet_detectron2  # noqa: F401
 
@@ -39,24 +39,26 @@ from tqdm import tqdm
 from epl_d2.commands import command
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.datasets.layout import files_by_stem
-from epl_d2.data.label_io import read_image
-from epl_d2.files import write_whole
+from epl_d2.data.label_io import read_image, write_label
 from epl_d2.inference import InstancePrediction, InstancePredictor, Prediction, Predictor, draw_labels, load_predictor
 from epl_d2.inference.overlap import WriteBehind, read_ahead
-from epl_d2.inference.video import VideoReader, VideoWriter
+from epl_d2.inference.video import LabelFolder, VideoReader, VideoWriter
 from epl_d2.model_zoo import get_checkpoint_url, get_config_file, trained_configs
 from epl_d2.visualization import write_png
 
+KINDS = ("overlay", "contours", "ids")
+CAMERA = "webcam"  # name of its recording
 TEST_WRITE = 2**20  # bytes
 
 
 @command
 def main() -> int:
     args = parse_arguments()
-    images = find_images(args.input)
+    images = find_images(args.input, args.output)
     videos = name_videos(args.video)
     if args.output:
-        check_output(args.output, args.kinds)
+        check_overwriting(args.output, args.kinds, images, videos)
+        check_output(args.output, args.kinds, [*videos, *([CAMERA] if args.webcam is not None else [])])
     if args.zoo:
         args.config_file, args.weights = get_config_file(args.zoo), get_checkpoint_url(args.zoo)
     predictor = load_predictor(args.config_file, args.weights, args.opts, args.device, args.dataset_file)
@@ -105,31 +107,41 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("nothing to segment: give --input, --video or --webcam")
     if not args.output and (args.input or args.video):
         parser.error("--output is missing")
-    args.kinds = [kind for kind in ("overlay", "contours", "ids") if getattr(args, kind)] or ["overlay"]
+    args.kinds = [kind for kind in KINDS if getattr(args, kind)] or ["overlay"]
     return args
 
 
-def find_images(inputs: Sequence[str]) -> dict[str, str]:
+def find_images(inputs: Sequence[str], output: Path | None = None) -> dict[str, str]:
     """The images that paths, folders and patterns name: {name of the result: path}.
+
+    Results that an earlier run left in `output` are no images of a folder or pattern that holds them.
 
     Raises:
         FileNotFoundError: a folder or pattern gives no image.
         ValueError: the results of two images would have one name.
     """
     images: dict[str, str] = {}
+    results = [(output / kind).resolve() for kind in KINDS] if output else []
     for given in inputs:
         if os.path.isdir(given):
-            found = files_by_stem(given, recursive=True)
+            found = list(files_by_stem(given, recursive=True).items())
+        elif os.path.exists(given) or not glob.has_magic(given):
+            add(images, Path(given).stem, given)
+            continue
         else:
-            paths = [given] if os.path.exists(given) or not glob.has_magic(given) else glob.glob(given, recursive=True)
-            found = {}
-            for path in sorted(path for path in paths if not os.path.isdir(path)):
-                add(found, Path(path).stem, path)
-        if not found:
-            raise FileNotFoundError(f"--input {given}: there are no images")
-        for name, path in found.items():
+            paths = sorted(path for path in glob.glob(given, recursive=True) if not os.path.isdir(path))
+            found = [(Path(path).stem, path) for path in paths]
+        new = [(name, path) for name, path in found if not lies_in(path, results)]
+        if not new:
+            but = " but results in the folder of --output" if found else ""
+            raise FileNotFoundError(f"--input {given}: there are no images{but}")
+        for name, path in new:
             add(images, name, path)
     return images
+
+
+def lies_in(path: str, folders: Sequence[Path]) -> bool:
+    return any(folder in Path(path).resolve().parents for folder in folders)
 
 
 def name_videos(paths: Sequence[Path]) -> dict[str, Path]:
@@ -144,10 +156,24 @@ def add(named: dict, name: str, path: str | Path) -> None:
         raise ValueError(f"the results of {named[name]} and {path} would have one name, {name}")
 
 
-def check_output(folder: Path, kinds: Sequence[str]) -> None:
+def check_overwriting(folder: Path, kinds: Sequence[str], images: dict[str, str], videos: dict[str, Path]) -> None:
+    """Raise ValueError where a result would take the place of an input or of another result."""
+    results = {folder / kind / f"{name}.png": path for kind in kinds for name, path in images.items()}
+    results |= {folder / kind / f"{name}.mp4": path for kind in kinds for name, path in videos.items()}
+    sources = {Path(path).resolve() for path in results.values()}
+    for result, path in results.items():
+        if result.resolve() in sources:
+            raise ValueError(f"the result of {path} would overwrite {result}, an input; give another --output")
+    for name, path in images.items():
+        if "ids" in kinds and str(PurePosixPath(name).parent) in videos:
+            raise ValueError(f"the ids of {path} would lie among those of {videos[str(PurePosixPath(name).parent)]}")
+
+
+def check_output(folder: Path, kinds: Sequence[str], videos: Sequence[str]) -> None:
     """Make the folders and write a test file, so that a full disk is not first noticed after an hour.
 
     Raises:
+        FileExistsError: the folder of a video's ids holds something else.
         OSError: the folder cannot be written to.
     """
     try:
@@ -159,6 +185,9 @@ def check_output(folder: Path, kinds: Sequence[str]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, f"cannot write to the output folder: {error.strerror}", str(folder)) from error
+    if "ids" in kinds:
+        for name in videos:
+            LabelFolder(folder / "ids" / name)
 
 
 class Demo:
@@ -193,7 +222,11 @@ class Demo:
                 if isinstance(picture, Exception):
                     self.failures.append(str(picture))
                     continue
-                result = self.predictor(picture)
+                try:
+                    result = self.predictor(picture)
+                except (RuntimeError, ValueError) as error:  # one picture may be too large; the next one is not
+                    self.failures.append(f"{images[name]}: {error}")
+                    continue
                 writer.submit(self.write_image, name, result)
                 self.images += 1
 
@@ -204,8 +237,11 @@ class Demo:
         except (FileNotFoundError, ValueError) as error:
             self.failures.append(str(error))
             return
-        videos = {
-            kind: VideoWriter(self.output / kind / f"{name}.mp4", reader.rate) for kind in self.kinds if kind != "ids"
+        writers: dict[str, VideoWriter | LabelFolder] = {
+            kind: LabelFolder(self.output / kind / name)
+            if kind == "ids"
+            else VideoWriter(self.output / kind / f"{name}.mp4", reader.rate)
+            for kind in self.kinds
         }
         frames = read_ahead(reader, ahead)
         count = 0
@@ -214,24 +250,24 @@ class Demo:
                 try:
                     for frame in tqdm(frames, desc=name, total=reader.announced, unit="frame", disable=None):
                         result = self.predictor(frame)
-                        writer.submit(self.write_frame, videos, name, count, result)
+                        writer.submit(self.write_frame, writers, result)
                         count += 1
                 except KeyboardInterrupt:
                     if reader.announced is not None:  # else it has no end of its own, and this is the way to end it
                         raise
-            for video in videos.values():
-                video.finish()
+            for kind_writer in writers.values():
+                kind_writer.finish()
             self.videos += 1
             if reader.announced is not None and count < reader.announced:
                 self.failures.append(f"{source}: only {count} of {reader.announced} frames are readable")
         finally:
-            for video in videos.values():
-                video.abandon()
+            for kind_writer in writers.values():
+                kind_writer.abandon()
             reader.close()
 
     def record_camera(self, camera: str) -> None:
         print("recording until Ctrl-C is pressed", file=sys.stderr)
-        self.segment_video(camera_source(camera), "webcam", ahead=1)
+        self.segment_video(camera_source(camera), CAMERA, ahead=1)
 
     def show_camera(self, camera: str) -> None:
         """In a window, until q or escape is pressed or the window is closed."""
@@ -266,18 +302,16 @@ class Demo:
         for kind in self.kinds:
             path = self.output / kind / f"{name}.png"
             if kind == "ids":
-                write_ids(path, result.labels)
+                write_label(path, result.labels)
                 continue
             shown = None if isinstance(result, InstancePrediction) else np.unique(result.labels).tolist()
             write_png(path, self.draw(result, kind, shown))
 
     def write_frame(
-        self, videos: dict[str, VideoWriter], name: str, number: int, result: Prediction | InstancePrediction
+        self, writers: dict[str, VideoWriter | LabelFolder], result: Prediction | InstancePrediction
     ) -> None:
-        if "ids" in self.kinds:
-            write_ids(self.output / "ids" / name / f"{number:06d}.png", result.labels)
-        for kind, video in videos.items():
-            video.write(self.draw(result, kind))
+        for kind, writer in writers.items():
+            writer.write(result.labels if kind == "ids" else self.draw(result, kind))
 
 
 def read_all(images: dict[str, str]) -> Iterator[tuple[str, np.ndarray | Exception]]:
@@ -291,13 +325,6 @@ def read_all(images: dict[str, str]) -> Iterator[tuple[str, np.ndarray | Excepti
 
 def camera_source(camera: str) -> int | str:
     return int(camera) if camera.isdecimal() else camera
-
-
-def write_ids(path: Path, labels: np.ndarray) -> None:
-    """Class ids as a gray PNG of 8 or 16 bits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", labels)[1].tobytes()
-    write_whole(path, lambda temporary: temporary.write_bytes(encoded))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reading images and label maps from disk without changing a single label.
+"""Reading images and label maps from disk without changing a single label, and writing them.
 
 Shape shorthand in this module:
 
@@ -16,6 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
+
+from epl_d2.files import write_whole
 
 Color = tuple[int, int, int]
 
@@ -112,6 +114,21 @@ def read_label(
     if stretch != 1:
         label //= np.uint8(stretch)
     return label if label_map is None else _apply_map(label, label_map, path)
+
+
+def write_label(path: str | Path, label: np.ndarray) -> None:
+    """Write class ids [H, W] as a gray PNG of 8 bits, or of 16 where they are not uint8, through a temporary name.
+
+    Missing folders are made.
+
+    Raises:
+        ValueError: PNG cannot hold the label, as one without pixels.
+        OSError: the file cannot be written.
+    """
+    success, encoded = cv2.imencode(".png", label if label.dtype == np.uint8 else label.astype(np.uint16))
+    if not success:
+        raise ValueError(f"{path}: labels of {' x '.join(map(str, label.shape))} pixels cannot be written as PNG")
+    write_whole(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
 
 
 def read_record_label(record: Mapping[str, Any]) -> np.ndarray:

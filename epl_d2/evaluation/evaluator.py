@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -18,8 +17,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from epl_d2.contours.nearest import MAX_DISTANCE
-from epl_d2.data.label_io import read_label
-from epl_d2.files import usable_cores, write_whole
+from epl_d2.data.label_io import read_label, write_label
+from epl_d2.files import usable_cores
 
 from .best_classes import best_classes
 from .boundary_statistics import DEFAULT_WIDTHS, BoundaryStatistics
@@ -243,21 +242,12 @@ class SemSegBoundaryEvaluator(DatasetEvaluator):
             if path in self._saved:
                 raise ValueError(f"{image}: cannot save its prediction, another image is also called {path.name}")
             self._saved.add(path)
-        self._write_png(path, prediction)
+        write_label(path, prediction)
         label_ids = self._metadata.get("train_id_to_label_id")
         if label_ids is not None:
             frame = Path(image).stem.removesuffix("_leftImg8bit")
             submission = Path(self._output_dir, "submission", f"{frame}_pred_labelIds.png")
-            self._write_png(submission, np.asarray(label_ids, np.uint8)[prediction])
-
-    @staticmethod
-    def _write_png(path: Path, prediction: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = prediction if prediction.dtype == np.uint8 else prediction.astype(np.uint16)
-        success, encoded = cv2.imencode(".png", pixels)
-        if not success:
-            raise ValueError(f"{path}: a prediction of {_size(prediction)} pixels cannot be written as PNG")
-        write_whole(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+            write_label(submission, np.asarray(label_ids, np.uint8)[prediction])
 
     def _stop(self) -> None:
         self._pending.clear()

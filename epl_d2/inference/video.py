@@ -1,18 +1,21 @@
-"""Frames of videos and cameras, and videos that appear whole."""
+"""Frames of videos and cameras; videos, and folders of their labels, that appear whole."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from epl_d2.data.label_io import write_label
 from epl_d2.files import publish, temporary_beside
 
-__all__ = ["VideoReader", "VideoWriter"]
+__all__ = ["LabelFolder", "VideoReader", "VideoWriter"]
 
 _USUAL_RATE = 25.0  # frames a second, where the source does not tell
 
@@ -116,3 +119,51 @@ class VideoWriter:
             self._writer.release()
             self._writer = None
         self._temporary.unlink(missing_ok=True)
+
+
+class LabelFolder:
+    """Writes the class ids of a video's frames as 000000.png, 000001.png, ... to a temporary folder.
+
+    It takes the place of the wanted one, and of the frames of an earlier video there, when the video is finished.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        """
+        Args:
+            path: the folder; the one around it exists.
+
+        Raises:
+            FileExistsError: it holds something else than such frames.
+        """
+        self._path = Path(path)
+        others = [name for name in _listed(self._path) if not re.fullmatch(r"\d{6,}\.png", name)]
+        if others:
+            raise FileExistsError(f"{path} is to hold a video's frames alone, and holds {others[0]}: move it, please")
+        self._temporary = temporary_beside(self._path, "")
+        self._frames = 0
+
+    def write(self, labels: np.ndarray) -> None:
+        """Append the class ids of a frame, [H, W].
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_label(self._temporary / f"{self._frames:06d}.png", labels)
+        self._frames += 1
+
+    def finish(self) -> None:
+        """Give the folder its name."""
+        former = temporary_beside(self._path, "")
+        if self._path.exists():
+            os.rename(self._path, former)
+        if self._frames:
+            os.rename(self._temporary, self._path)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Remove what was written, if the video was not finished."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+def _listed(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.exists() else []

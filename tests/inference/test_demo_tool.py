@@ -119,6 +119,46 @@ def test_a_video_has_its_frames_rate_and_ids(run, video, predictor, tmp_path):
         assert np.abs(drawn.astype(int) - expected.draw(legend=False)).mean() < 12  # the codec loses some
 
 
+def test_ids_of_a_shorter_video_take_the_place_of_the_former_ones(run, video, tmp_path):
+    assert run("--video", video, "--output", tmp_path, "--ids") == 0
+    shorter = tmp_path / "input" / "drive.mp4"
+    shorter.parent.mkdir()
+    writer = VideoWriter(shorter, rate=5)
+    for number in (7, 8):
+        writer.write(render_scene(number, SIZE)[0])
+    writer.finish()
+    before = (tmp_path / "ids" / "drive" / "000000.png").read_bytes()
+    assert run("--video", shorter, "--output", tmp_path, "--ids") == 0
+    assert files_below(tmp_path / "ids") == ["drive/000000.png", "drive/000001.png"]
+    assert (tmp_path / "ids" / "drive" / "000000.png").read_bytes() != before
+
+
+def test_an_interrupted_video_leaves_the_ids_of_the_former_one(demo, run, video, tmp_path, monkeypatch, capsys):
+    assert run("--video", video, "--output", tmp_path, "--ids") == 0
+    before = {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)}
+    calls = []
+
+    def fail(path, labels, write=demo.LabelFolder.write):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", "drive")
+        write(path, labels)
+
+    monkeypatch.setattr(demo.LabelFolder, "write", fail)
+    assert run("--video", video, "--output", tmp_path, "--ids") == 1
+    assert "No space left" in capsys.readouterr().err
+    assert {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)} == before
+
+
+def test_other_files_among_a_video_s_ids_are_kept(run, no_model, video, tmp_path, capsys):
+    notes = tmp_path / "ids" / "drive" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    assert run("--video", video, "--output", tmp_path, "--ids") == 1
+    assert "notes.txt" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
+
+
 def test_a_stream_is_recorded_like_a_camera(run, video, tmp_path):
     """OpenCV opens cameras and addresses of streams, here that of a file, the same way."""
     assert run("--webcam", f"file://{video}", "--output", tmp_path) == 0
@@ -164,6 +204,47 @@ def test_two_images_of_one_name_are_an_error(run, no_model, pictures, tmp_path, 
     write_png(tmp_path / "0.png", render_scene(0, SIZE)[0])
     assert run("--input", tmp_path / "0.png", pictures, "--output", tmp_path / "output") == 1
     assert "one name, 0" in capsys.readouterr().err
+
+
+def test_results_are_no_input_of_a_second_run(run, pictures, tmp_path):
+    for number in range(2):
+        write_png(tmp_path / f"{number}.png", render_scene(number, SIZE)[0])
+    for inputs in ([tmp_path], [f"{tmp_path}/**/*.png"], [tmp_path]):
+        assert run("--input", *inputs, "--output", tmp_path, "--overlay", "--ids") == 0
+        assert files_below(tmp_path) == ["0.png", "1.png", "ids/0.png", "ids/1.png", "overlay/0.png", "overlay/1.png"]
+
+
+def test_an_input_is_not_overwritten(run, no_model, pictures, video, tmp_path, capsys):
+    picture, film = tmp_path / "overlay" / "0.png", tmp_path / "overlay" / "drive.mp4"
+    picture.parent.mkdir()
+    for source, copy in ((pictures / "0.png", picture), (video, film)):
+        copy.write_bytes(source.read_bytes())
+        assert run("--input" if copy is picture else "--video", copy, "--output", tmp_path) == 1
+        assert f"overwrite {copy}" in capsys.readouterr().err
+        assert copy.read_bytes() == source.read_bytes()
+    assert run("--input", picture.parent, "--output", tmp_path) == 1
+    assert "no images but results" in capsys.readouterr().err
+
+
+def test_a_folder_named_like_a_video_does_not_mix_with_its_ids(run, no_model, video, tmp_path, capsys):
+    write_png(tmp_path / "drive" / "000000.png", render_scene(0, SIZE)[0])
+    assert run("--input", tmp_path, "--video", video, "--output", tmp_path / "out", "--ids") == 1
+    assert "among those of" in capsys.readouterr().err
+
+
+def test_a_picture_that_the_model_refuses_does_not_end_the_run(demo, run, pictures, tmp_path, monkeypatch, capsys):
+    whole = demo.Predictor.__call__
+
+    def refuse_first(predictor, picture, calls=[]):  # noqa: B006
+        calls.append(picture)
+        if len(calls) == 1:
+            raise RuntimeError("not enough memory")
+        return whole(predictor, picture)
+
+    monkeypatch.setattr(demo.Predictor, "__call__", refuse_first)
+    assert run("--input", pictures, "--output", tmp_path) == 1
+    assert files_below(tmp_path) == ["overlay/1.png", "overlay/more/2.png"]
+    assert f"{pictures / '0.png'}: not enough memory" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model_is_an_error(run, pictures, tmp_path, capsys):

@@ -328,6 +328,6 @@ def test_two_processes_give_identical_numbers(dataset, tmp_path, all_pairs):
     predictions = np.empty(len(all_pairs), object)
     predictions[:] = [prediction for prediction, _ in all_pairs]
     np.save(tmp_path / "predictions.npy", predictions, allow_pickle=True)
-    launch(_evaluate_shares, 2, dist_url="auto", args=(str(tmp_path),))
+    launch(_evaluate_shares, 2, dist_url=f"file://{tmp_path}/rendezvous", args=(str(tmp_path),))
     assert (tmp_path / "results_5.json").read_text() == expected
     assert (tmp_path / f"results_{len(all_pairs)}.json").read_text() == expected

@@ -34,10 +34,12 @@ def colorize(
     """Paint a label map [H, W] in the colors of `palette` [K, 3]; returns RGB uint8 [H, W, 3].
 
     Raises:
-        ValueError: a label is neither `ignore_value` nor an index of the palette.
+        ValueError: a label is neither `ignore_value` nor an index of the palette, or a color is not of integers 0 to
+            255.
     """
     check_label_map("labels", labels)
-    colors = _as_palette(palette)
+    colors = _as_colors("palette", palette, 2)
+    ignored_color = _as_colors("ignore_color", ignore_color, 1)
     ignored = labels == ignore_value
     wrong = ~ignored & ((labels < 0) | (labels >= len(colors)))
     if wrong.any():
@@ -46,7 +48,7 @@ def colorize(
             f"(ignore_value is {ignore_value})"
         )
     picture = colors[np.where(ignored, 0, labels)]
-    picture[ignored] = ignore_color
+    picture[ignored] = ignored_color
     return picture
 
 
@@ -73,11 +75,16 @@ def draw_contours(
         colors: one RGB color [3], or a palette [K, 3]; then a contour pixel takes the color of its label.
         width: width of the lines in pixels.
         ignore_value: label that takes no part.
+
+    Raises:
+        ValueError: image and labels do not fit each other, or `colors` are not of integers 0 to 255.
     """
     check_image(image, labels)
     lines = contour_line(labels, width, ignore_value)
+    one = np.ndim(colors) == 1
+    colors = _as_colors("colors", colors, 1 if one else 2)
     picture = image.copy()
-    picture[lines] = colors if np.ndim(colors) == 1 else colorize(labels, colors, ignore_value)[lines]
+    picture[lines] = colors if one else colorize(labels, colors, ignore_value)[lines]
     return picture
 
 
@@ -93,7 +100,7 @@ def legend(
 
     Where label maps are given, only the labels that occur in them are listed, "ignored" included.
     """
-    colors = _as_palette(palette)
+    colors = _as_colors("palette", palette, 2)
     if len(classes) != len(colors):
         raise ValueError(f"classes and palette must be of one length, got {len(classes)} and {len(colors)}")
     occurring = {label for labels in maps for label in np.unique(labels).tolist()}
@@ -194,11 +201,17 @@ def _colored(labels: np.ndarray, palette: ArrayLike, factor: float, ignore_value
     return scaled(colorize(labels, palette, ignore_value), factor)
 
 
-def _as_palette(palette: ArrayLike) -> np.ndarray:
-    colors = np.asarray(palette)
-    if colors.ndim != 2 or colors.shape[1] != 3 or colors.min() < 0 or colors.max() > 255:
-        raise ValueError(f"palette must be RGB colors [K, 3] in 0..255, got shape {colors.shape}")
-    return colors.astype(np.uint8)
+def _as_colors(name: str, colors: ArrayLike, ndim: int) -> np.ndarray:
+    """The argument `name` as uint8: one RGB color [3] where `ndim` is 1, a palette [K, 3] where it is 2."""
+    array = np.asarray(colors)
+    expected = f"{name} must be RGB {'[3]' if ndim == 1 else '[K, 3]'} of integers 0 to 255"
+    if array.ndim != ndim or array.shape[-1] != 3:
+        raise ValueError(f"{expected}, got shape {array.shape}")
+    # Other types than integers are all wrong: 1.0 may stand for 1 or for 255.
+    wrong = (array < 0) | (array > 255) if np.issubdtype(array.dtype, np.integer) else np.ones(array.shape, bool)
+    if wrong.any():
+        raise ValueError(f"{expected}, got {array[wrong][0]} ({array.dtype})")
+    return array.astype(np.uint8)
 
 
 def check_image(image: np.ndarray, labels: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -42,6 +43,50 @@ def test_colorize_takes_wide_types_and_other_ignore_values() -> None:
 def test_colorize_names_a_label_beyond_the_palette(label: int, scene) -> None:
     with pytest.raises(ValueError, match=rf"labels hold {label}, but the palette has the colors 0\.\.3"):
         colorize(np.array([[0, label]]), scene.palette)
+
+
+@pytest.mark.parametrize(
+    ("color", "bad"),
+    [
+        ((0.5, 0.25, 0.75), r"0\.5 \(float64\)"),  # of matplotlib, say, where 1.0 is 255
+        ((3, 256, 0), "256"),
+        ((3, 4, -1), "-1"),
+        ((True, False, True), "bool"),
+        ((float("nan"), 0, 0), "nan"),
+    ],
+)
+def test_colors_of_other_numbers_are_named(color, bad: str, scene) -> None:
+    palette = [color, *scene.palette[1:]]
+    message = rf" must be RGB .* of integers 0 to 255, got .*{bad}"
+    for draw in (colorize, lambda labels, colors: overlay(scene.image, labels, colors)):
+        with pytest.raises(ValueError, match=f"^palette{message}"):
+            draw(scene.target, [color] * 4 if bad == "bool" else palette)
+    for colors in (color, [color] * 4):
+        with pytest.raises(ValueError, match=f"^colors{message}"):
+            draw_contours(scene.image, scene.target, colors)
+    with pytest.raises(ValueError, match=f"^ignore_color{message}"):
+        colorize(scene.target, scene.palette, ignore_color=color)
+    with pytest.raises(ValueError, match=f"^palette{message}"):
+        legend(scene.classes, [color] * 4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0,), (4, 4), (2, 2, 3)])
+def test_palettes_of_other_shapes_are_named(shape: tuple[int, ...], scene) -> None:
+    with pytest.raises(ValueError, match=rf"^palette must be RGB \[K, 3\].*, got shape {re.escape(str(shape))}"):
+        colorize(scene.target, np.zeros(shape, np.uint8))
+    if shape != (3,):
+        with pytest.raises(ValueError, match=r"^colors must be RGB"):
+            draw_contours(scene.image, scene.target, np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_the_first_and_the_last_color_are_painted_as_they_are(dtype: type, scene) -> None:
+    palette = np.array([[0, 0, 0], [255, 255, 255], [0, 255, 0], [1, 1, 1]], dtype)
+    assert np.array_equal(
+        colorize(scene.target, palette)[scene.target != 255], palette[scene.target[scene.target != 255]]
+    )
+    lines = contour_line(scene.target)
+    assert (draw_contours(scene.image, scene.target, palette[1])[lines] == 255).all()
 
 
 def test_overlay_mixes_and_leaves_ignored_pixels(scene) -> None:

@@ -15,6 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2 import get_cfg
+from epl_d2.checkpoint import load_weights
 from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.datasets.registration import register_sem_seg
 from epl_d2.data.datasets.shapes import load_shapes
@@ -87,7 +88,7 @@ def test_the_published_model_scores_as_the_trained_one(trained, publish, tmp_pat
     assert sorted(path.name for path in (tmp_path / "published").iterdir()) == ["README.md", "config.yaml", file.name]
     assert file.name == f"model_final_{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.pth"
     content = torch.load(file, weights_only=True)
-    assert set(content) == {"model", "__author__"}
+    assert set(content) == {"model", "convolutions", "__author__"}
     before = torch.load(folder / "model_final.pth", weights_only=True)
     assert "trainer" in before  # the optimizer's state among it
     assert content["model"].keys() == before["model"].keys()
@@ -103,7 +104,7 @@ def test_the_published_model_scores_as_the_trained_one(trained, publish, tmp_pat
     torch.manual_seed(1)  # other initial weights than those of the training
     model = Trainer.build_model(cfg)
     unmatched = DetectionCheckpointer(model).load(str(file))
-    assert not [key for key in unmatched if key != "__author__"]
+    assert set(unmatched) <= {"convolutions", "__author__"}
     Trainer.test(cfg, model)
     assert curves_of(tmp_path / "evaluated") == results
 
@@ -132,6 +133,77 @@ def test_weights_too_large_for_half_precision_are_refused(trained, publish, tmp_
     with pytest.raises(ValueError, match=r"large\.pth in half precision holds values that are not finite"):
         publish(folder, tmp_path / "half", "large.pth", half=True)
     (folder / "large.pth").unlink()
+
+
+@pytest.fixture
+def changed(trained, tmp_path):
+    """A run whose other.pth is the trained checkpoint with changed entries: changed(function of the entries)."""
+    folder, _ = trained
+    run = tmp_path / "changed"
+
+    def write(change):
+        run.mkdir(exist_ok=True)
+        shutil.copy(folder / "config.yaml", run)
+        content = torch.load(folder / "model_final.pth", weights_only=True)
+        content["model"] = change(content["model"])
+        torch.save(content, run / "other.pth")
+        return run
+
+    return write
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused(changed, publish, tmp_path, half, value):
+    name = "sem_seg_head.predictor.bias"
+    run = changed(lambda entries: {**entries, name: entries[name].index_fill(0, torch.tensor([1]), value)})
+    with pytest.raises(ValueError, match=rf"other\.pth holds values that are not finite: {name}"):
+        publish(run, tmp_path / "published", "other.pth", half=half)
+    assert not (tmp_path / "published").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda e: {k: v for k, v in e.items() if k != "sem_seg_head.predictor.bias"}, r"bias: model \[6\], not in"),
+        (lambda e: {**e, "more.weight": torch.zeros(3)}, r"more\.weight: not in the model, checkpoint \[3\]"),
+        (lambda e: {**e, "sem_seg_head.predictor.bias": torch.zeros(9)}, r"bias: model \[6\], checkpoint \[9\]"),
+    ],
+    ids=["missing", "left over", "of another shape"],
+)
+def test_a_checkpoint_of_another_model_is_refused(changed, publish, tmp_path, change, said):
+    with pytest.raises(ValueError, match=rf"(?s)other\.pth is no checkpoint of this model: 1 entries .*{said}"):
+        publish(changed(change), tmp_path / "published", "other.pth")
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_distributed_model_is_published_by_the_names_of_a_single_one(trained, changed, publish, tmp_path):
+    run = changed(lambda entries: {f"module.{name}": value for name, value in entries.items()})
+    published = torch.load(publish(run, tmp_path / "published", "other.pth"), weights_only=True)["model"]
+    expected = torch.load(trained[0] / "model_final.pth", weights_only=True)["model"]
+    torch.testing.assert_close(published, dict(expected), rtol=0, atol=0)
+
+
+def test_a_published_model_tells_of_its_strides_and_dilations_as_the_trained_one(trained, publish, tmp_path, caplog):
+    folder, _ = trained
+    file = publish(folder, tmp_path / "published", half=True)
+    assert not [record for record in caplog.records if "strides or dilations" in record.message]  # the run's own config
+    cfg = get_cfg()
+    cfg.merge_from_file(str(folder / "config.yaml"))
+    cfg.MODEL.SEM_SEG_HEAD.ASPP_DILATIONS = [3, 5, 7]
+    model = Trainer.build_model(cfg)
+    said = []
+    for path in (folder / "model_final.pth", file):
+        caplog.clear()
+        load_weights(model, path)
+        said += [r.message.replace(str(path), "") for r in caplog.records if "strides or dilations" in r.message]
+    assert len(said) == 2 and said[0] == said[1]
+    # A checkpoint of an earlier version says nothing of them, and neither does what is made of it.
+    content = torch.load(folder / "model_final.pth", weights_only=True)
+    torch.save({key: value for key, value in content.items() if key != "convolutions"}, folder / "older.pth")
+    older = torch.load(publish(folder, tmp_path / "older", "older.pth"), weights_only=True)
+    (folder / "older.pth").unlink()
+    assert set(older) == {"model", "__author__"}
 
 
 def test_the_card_says_where_the_model_comes_from(trained, publish, tmp_path):

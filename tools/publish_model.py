@@ -28,14 +28,14 @@ import torch
 from detectron2.config import CfgNode
 
 from epl_d2 import get_cfg
-from epl_d2.checkpoint import read_state_dict
-from epl_d2.checkpoint.files import check_finite
+from epl_d2.checkpoint.files import check_finite, read_checkpoint, tensors_of
+from epl_d2.checkpoint.loading import checked_entries, warn_of_other_convolutions
 from epl_d2.commands import command
 from epl_d2.data.class_names import keep_names_and_colors, use_names_of
 from epl_d2.data.datasets import register_from_config
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.datasets.description import read_description
-from epl_d2.engine import require_pixel_labels
+from epl_d2.engine import Trainer, require_pixel_labels
 from epl_d2.evaluation.report import CURVES_FILE
 from epl_d2.experiments.scores import headline_metrics, read_scores
 from epl_d2.files import whole_folder
@@ -75,14 +75,15 @@ def publish(
     Raises:
         FileExistsError: `output` exists.
         FileNotFoundError, ValueError: the run lacks its config, checkpoint or (of `model_final.pth`) evaluation, or one
-            cannot be read; the model finds instances; or a weight is too large for half precision.
+            cannot be read; the model finds instances; the checkpoint is one of another model; or a weight is not
+            finite, or too large for half precision.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another --output, or remove it")
     cfg = read_config(run / "config.yaml", dataset_file)
     require_pixel_labels(cfg, "published is")
     metrics = read_metrics(run, cfg) if Path(checkpoint) == Path(EVALUATED) else {}
-    weights = strip(run / checkpoint, half)
+    weights = strip(run / checkpoint, cfg, half)
     name = f"{Path(checkpoint).stem}_{hashlib.sha256(weights).hexdigest()[:8]}.pth"
     record = load_record(run) or {}
     described = [Path(file).name for file in cfg.DATASETS.SEM_SEG_FILES]
@@ -114,15 +115,33 @@ def read_config(file: Path, dataset_file: str | None = None) -> CfgNode:
     return cfg
 
 
-def strip(checkpoint: Path, half: bool = False) -> bytes:
-    """The model's tensors of a checkpoint as the bytes of a new one, without optimizer, scheduler and iteration."""
-    buffer = io.BytesIO()
-    tensors = {name: value.contiguous() for name, value in read_state_dict(checkpoint).items()}
+def strip(checkpoint: Path, cfg: CfgNode, half: bool = False) -> bytes:
+    """The model's tensors of a checkpoint as the bytes of a new one, without optimizer, scheduler and iteration.
+
+    Raises:
+        FileNotFoundError, ValueError: the checkpoint cannot be read or does not fit the model of `cfg`, or a weight is
+            not finite, or not in half precision.
+    """
+    content = read_checkpoint(checkpoint)
+    model = Trainer.build_model(on_cpu(cfg))
+    warn_of_other_convolutions(content, model, checkpoint)
+    entries = checked_entries(tensors_of(content, checkpoint), model, checkpoint)
+    tensors = {name: value.contiguous() for name, value in entries.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
         check_finite(tensors, f"{checkpoint} in half precision")
-    torch.save({"model": tensors, "__author__": "epl_d2"}, buffer)
+    # Who loads the file is told by them where a config has other strides or dilations.
+    kept = {"convolutions": content["convolutions"]} if "convolutions" in content else {}
+    buffer = io.BytesIO()
+    torch.save({"model": tensors, **kept, "__author__": "epl_d2"}, buffer)
     return buffer.getvalue()
+
+
+def on_cpu(cfg: CfgNode) -> CfgNode:
+    """`cfg` for a model that is built anywhere: its entries are the same on every device."""
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
 
 
 def read_metrics(run: Path, cfg: CfgNode) -> dict[str, dict[str, float | None]]:

@@ -15,7 +15,14 @@ from torch import nn
 from .files import check_finite, read_checkpoint, tensors_of
 from .state_dict import StateDict
 
-__all__ = ["check_fit", "convolutions_of", "load_weights", "local_file", "warn_of_other_convolutions"]
+__all__ = [
+    "check_fit",
+    "checked_entries",
+    "convolutions_of",
+    "load_weights",
+    "local_file",
+    "warn_of_other_convolutions",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +53,20 @@ def load_weights(model: nn.Module, source: str | os.PathLike | Mapping[str, torc
         content = read_checkpoint(local_file(source))
         given = tensors_of(content, name)
         warn_of_other_convolutions(content, model, name)
-    if all(entry.startswith("module.") for entry in given):
-        given = {entry.removeprefix("module."): tensor for entry, tensor in given.items()}
-    check_fit(given, model.state_dict(), name)
-    check_finite(given, name)
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(checked_entries(given, model, name), strict=False)
+
+
+def checked_entries(given: Mapping[str, torch.Tensor], model: nn.Module, path: str | os.PathLike) -> StateDict:
+    """The entries of the file `path` by the names of `model`: without the `module.` of a distributed one.
+
+    Raises:
+        ValueError: they do not fit the model, or one is not finite; the message names the first of them.
+    """
+    wrapped = all(entry.startswith("module.") for entry in given)
+    entries = {entry.removeprefix("module.") if wrapped else entry: tensor for entry, tensor in given.items()}
+    check_fit(entries, model.state_dict(), path)
+    check_finite(entries, path)
+    return entries
 
 
 def local_file(path: str | os.PathLike) -> str:

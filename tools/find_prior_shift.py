@@ -86,7 +86,7 @@ def main() -> int:
     add("--output", type=Path, help="JSON file for the scores")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ...; comes last")
     args = parser.parse_args()
-    cfg = read_config(args.config_file, args.opts)
+    cfg = read_config(args.config_file, args.opts, weights=args.weights[0])
     require_pixel_labels(cfg, "shifted are the logits of")
     cfg.DATASETS.TEST = (args.dataset,)
     cfg.TEST.BOUNDARY.WIDTHS = cfg.TEST.BOUNDARY.REPORT_WIDTHS = [1, 3]

@@ -37,8 +37,7 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     args = parser.parse_args()
-    cfg = read_config(args.config_file, args.opts)
-    cfg.MODEL.WEIGHTS = args.weights or cfg.MODEL.WEIGHTS
+    cfg = read_config(args.config_file, args.opts, weights=args.weights)
     cfg.freeze()
     model = Trainer.build_model(cfg)
     load_weights(model, cfg.MODEL.WEIGHTS)

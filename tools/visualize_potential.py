@@ -52,18 +52,21 @@ def main() -> int:
     dataset, codes = find_dataset(args, cfg)
     image, labels, source = read_scene(args, dataset, codes)
     class_id = find_class(args.class_name, labels, dataset, source)
+    kernel_size = args.kernel_size
+    if kernel_size is None:
+        kernel_size = cfg.MODEL.EPL.LINE.KERNEL_SIZE if cfg else 7
     sheet = potential_sheet(
         image,
         labels,
         class_id,
-        kernel_size=args.kernel_size or (cfg.MODEL.EPL.LINE.KERNEL_SIZE if cfg else 7),
+        kernel_size=kernel_size,
         splitter=args.splitter or (cfg.MODEL.EPL.SPLITTER if cfg else "A"),
         convolution=args.convolution or (cfg.MODEL.EPL.CONVOLUTION if cfg else "anisotropic"),
         padding=args.padding,
         ignore_mode=args.ignore_mode or (cfg.MODEL.EPL.IGNORE_MODE if cfg else IGNORE_MODE),
         palette=dataset.palette,
         classes=dataset.classes,
-        probabilities=predict(cfg, image) if cfg else None,
+        probabilities=predict(args, cfg, image) if cfg else None,
         window=args.window,
         zoom_width=args.zoom_width,
         ignore_value=dataset.ignore_value,
@@ -100,6 +103,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if bool(args.image) != bool(args.label):
         parser.error("--image and --label go together")
+    if args.shapes is not None and (args.dataset or args.dataset_file):
+        parser.error("--dataset and --dataset-file go with --image: the scenes of --shapes have classes of their own")
     if bool(args.config_file) != bool(args.weights):
         parser.error("--config-file and --weights go together")
     if args.image and not (args.dataset or args.dataset_file or args.config_file):
@@ -112,12 +117,11 @@ def build_config(args: argparse.Namespace) -> CfgNode:
 
     # isort: split
     from epl_d2.engine.config_check import require_pixel_labels
-    from epl_d2.engine.setup import read_config, with_working_norms
+    from epl_d2.engine.setup import read_config
 
-    cfg = read_config(args.config_file, args.opts)
+    cfg = read_config(args.config_file, args.opts, weights=args.weights)
     require_pixel_labels(cfg, "tools/visualize_mask_potential.py draws masks; drawn here is")
-    cfg.MODEL.WEIGHTS = args.weights
-    return with_working_norms(cfg)
+    return cfg
 
 
 # The class id of every id that is stored in a label file, and of every color; None where a file needs no such thing.
@@ -180,29 +184,12 @@ def find_class(name: str | None, labels: np.ndarray, dataset: DatasetMetadata, s
     return class_id
 
 
-def predict(cfg: CfgNode, image: np.ndarray) -> np.ndarray:
-    """Probabilities [K, H, W] of the config's model for an RGB image.
+def predict(args: argparse.Namespace, cfg: CfgNode, image: np.ndarray) -> np.ndarray:
+    """Probabilities [K, H, W] of the model for an RGB image, by the test-time protocol of its config."""
+    from epl_d2 import Predictor
 
-    Raises:
-        ValueError: the checkpoint lacks tensors of the model; the first are named.
-    """
-    from detectron2.engine import DefaultPredictor
-
-    from epl_d2.checkpoint import read_state_dict
-
-    weights = read_state_dict(cfg.MODEL.WEIGHTS)
-    predictor = DefaultPredictor(cfg)
-    wrong = [
-        name
-        for name, tensor in predictor.model.state_dict().items()
-        if name not in weights or weights[name].shape != tensor.shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"{cfg.MODEL.WEIGHTS} is no checkpoint of this config: {len(wrong)} tensors are missing or of "
-            f"another shape, the first {', '.join(wrong[:3])}"
-        )
-    return predictor(image[:, :, ::-1])["sem_seg"].softmax(dim=0).cpu().numpy()
+    predictor = Predictor.from_config(args.config_file, args.weights, args.opts, cfg.MODEL.DEVICE)
+    return predictor(image).probabilities.float().cpu().numpy()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_config(
-    config_file: str | os.PathLike, opts: Sequence[object] = (), dataset_file: str | os.PathLike | None = None
+    config_file: str | os.PathLike,
+    opts: Sequence[object] = (),
+    dataset_file: str | os.PathLike | None = None,
+    weights: str | os.PathLike | None = None,
 ) -> CfgNode:
     """The config of a trained model with KEY VALUE pairs applied, runnable on the machine at hand, not frozen.
 
@@ -47,15 +50,23 @@ def read_config(
         opts: the pairs.
         dataset_file: YAML file that describes the data set, in the place of those of the config, whose names may be
             those of another machine.
+        weights: checkpoint, in the place of the file's MODEL.WEIGHTS.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing or is not as it should be, or the model has another number of
-            classes than the data set.
+        FileNotFoundError, ValueError: a file is missing or is not as it should be, the model has another number of
+            classes than the data set, or `weights` and `opts` both name a checkpoint.
         KeyError: an option does not exist.
     """
     cfg = get_cfg()
     merge_config_file(cfg, config_file)
     cfg.merge_from_list(list(opts))
+    if weights is not None:
+        if cfg.MODEL.WEIGHTS and "MODEL.WEIGHTS" in opts[::2]:
+            raise ValueError(
+                f"two checkpoints are given, {os.fspath(weights)!r} and by the option MODEL.WEIGHTS "
+                f"{cfg.MODEL.WEIGHTS!r}; give one of them"
+            )
+        cfg.MODEL.WEIGHTS = os.fspath(weights)
     if dataset_file:
         description = read_description(dataset_file)
         cfg.DATASETS.SEM_SEG_FILES = [description.path]

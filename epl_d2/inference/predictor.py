@@ -105,7 +105,7 @@ class Predictor:
 
         Raises:
             FileNotFoundError: the config or the checkpoint is missing.
-            ValueError: the checkpoint is one of another model.
+            ValueError: the checkpoint is one of another model, or `weights` and MODEL.WEIGHTS in `opts` name two.
             KeyError: an option does not exist.
         """
         cfg, model = _read_model(config_file, weights, opts, device, dataset_file)
@@ -126,6 +126,7 @@ class Predictor:
 
         Raises:
             FileNotFoundError: the zoo has no such config, or no model of it.
+            ValueError: `opts` name another checkpoint, by MODEL.WEIGHTS, or make another model of it.
             KeyError: an option does not exist.
         """
         config_file, weights = get_config_file(config_path), get_checkpoint_url(config_path)
@@ -178,9 +179,8 @@ def _read_model(
     device: str | None,
     dataset_file: str | os.PathLike | None,
 ) -> tuple[CfgNode, torch.nn.Module]:
-    cfg = read_config(config_file, [*opts, *([] if device is None else ["MODEL.DEVICE", device])], dataset_file)
-    if weights is not None:
-        cfg.MODEL.WEIGHTS = os.fspath(weights)
+    options = [*opts, *([] if device is None else ["MODEL.DEVICE", device])]
+    cfg = read_config(config_file, options, dataset_file, weights)
     cfg.freeze()
     model = Trainer.build_model(cfg)
     load_weights(model, cfg.MODEL.WEIGHTS)

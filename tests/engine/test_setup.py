@@ -149,3 +149,17 @@ def test_weights_may_lie_beside_the_config(tmp_path, monkeypatch):
     assert weights() == "mine.pth"
     with pytest.raises(FileNotFoundError, match=r"--config-file none\.yaml: there is no such file"):
         read_config("none.yaml")
+
+
+def test_one_checkpoint_alone_may_be_given(tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {WEIGHTS: start.pth}\nVERSION: 2\n")
+
+    def weights(given, *opts):
+        return read_config(tmp_path / "config.yaml", ["MODEL.DEVICE", "cpu", *opts], weights=given).MODEL.WEIGHTS
+
+    assert weights(None) == "start.pth"
+    assert weights(tmp_path / "a.pth") == str(tmp_path / "a.pth")
+    assert weights("a.pth", "MODEL.WEIGHTS", "") == "a.pth"  # none is no other one
+    assert weights("a.pth", "OUTPUT_DIR", "MODEL.WEIGHTS") == "a.pth"
+    with pytest.raises(ValueError, match=r"two checkpoints are given, 'a\.pth' and .* MODEL\.WEIGHTS 'b\.pth'"):
+        weights("a.pth", "MODEL.WEIGHTS", "b.pth")

@@ -118,6 +118,19 @@ def test_tools_for_labels_of_pixels_say_so(tool, name, arguments):
     assert status == 1 and "a model that labels every pixel; this one finds instances (MODEL.MASK_ON True)" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("find_prior_shift", ("--dataset", "shapes_panoptic_val", "--weights", "a.pth", "--opts")),
+        ("visualize_potential", ("--weights", "a.pth", "--shapes", "0", "--output", "x.png", "--opts")),
+        ("visualize_mask_potential", ("--weights", "a.pth", "--output", "x.png")),
+    ],
+)
+def test_tools_refuse_two_checkpoints(tool, name, arguments):
+    status, text = tool(name, *arguments, "MODEL.WEIGHTS", "b.pth")
+    assert status == 1 and "two checkpoints are given, 'a.pth' and by the option MODEL.WEIGHTS 'b.pth'" in text
+
+
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "scene.png"

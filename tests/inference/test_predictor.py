@@ -15,6 +15,7 @@ from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.datasets.palette import distinct_palette
 from epl_d2.data.shapes import render_scene
 from epl_d2.engine import Trainer
+from epl_d2.inference import load_predictor
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,14 @@ def test_missing_and_broken_files(predictor, tmp_path):
 def test_a_checkpoint_of_another_model_names_what_differs(config_file, other_weights, options):
     with pytest.raises(ValueError, match=r"sem_seg_head\S+: model \[.*8.*\], checkpoint \[.*12.*\]"):
         epl_d2.Predictor.from_config(config_file, other_weights, options, "cpu")
+
+
+@pytest.mark.parametrize("load", [epl_d2.Predictor.from_config, load_predictor])
+def test_two_checkpoints_are_refused(config_file, weights, other_weights, options, load):
+    opts = [*options, "MODEL.WEIGHTS", str(weights)]
+    with pytest.raises(ValueError, match=f"two checkpoints are given, '{other_weights}' .* '{weights}'"):
+        load(config_file, other_weights, opts, "cpu")
+    assert load(config_file, None, opts, "cpu").classes == DATASETS["shapes"].classes
 
 
 def test_without_a_fitting_data_set_classes_are_numbered(config_file, options, tmp_path, weights):

@@ -73,6 +73,12 @@ def test_a_predictor_from_the_zoo_is_that_of_config_and_checkpoint(trained):
     torch.testing.assert_close(result.probabilities, expected.probabilities, rtol=0, atol=0)
 
 
+def test_another_checkpoint_than_the_zoos_is_refused(trained):
+    file, _ = trained
+    with pytest.raises(ValueError, match=rf"two checkpoints are given, '{file}' .* MODEL\.WEIGHTS 'mine\.pth'"):
+        epl_d2.Predictor.from_zoo(CONFIG, ["MODEL.WEIGHTS", "mine.pth"], "cpu")
+
+
 def test_configs_without_a_model_say_which_have_one(trained):
     other = "CamVid/semantic_fpn_R_50.yaml"
     for ask in (model_zoo.get_checkpoint_url, epl_d2.Predictor.from_zoo):

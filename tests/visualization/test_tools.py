@@ -164,6 +164,11 @@ def test_fields_of_an_image_and_the_class_of_the_longest_contour(tool, folders: 
         (["--image", "a.png", "--output", "o.png"], "--image and --label go together"),
         (["--shapes", "1", "--weights", "w.pth", "--output", "o.png"], "--config-file and --weights"),
         (["--image", "a.png", "--label", "b.png", "--output", "o.png"], "--image needs --dataset"),
+        (["--shapes", "1", "--dataset", "camvid", "--output", "o.png"], "--dataset and --dataset-file go with --image"),
+        (
+            ["--shapes", "0", "--dataset-file", "x.yaml", "--output", "o.png"],
+            "scenes of --shapes have classes of their",
+        ),
     ],
 )
 def test_incomplete_command_lines_are_refused(tool, arguments: list[str], message: str, capsys) -> None:
@@ -173,7 +178,17 @@ def test_incomplete_command_lines_are_refused(tool, arguments: list[str], messag
     assert message in capsys.readouterr().err
 
 
-def test_fields_of_a_model_beside_the_ground_truth(tool, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("size", [0, -3, 4])
+def test_kernels_of_other_sizes_are_refused(tool, tmp_path: Path, capsys, size: int) -> None:
+    output = tmp_path / "fields.png"
+    assert tool("visualize_potential", "--shapes", 3, "--kernel-size", size, "--output", output) == 1
+    assert f"kernel_size must be a positive odd integer, got {size}" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.fixture
+def trained(tmp_path: Path):
+    """A model of CONFIG, its checkpoint, and the command line for its fields."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("detectron2")
     from detectron2.modeling import build_model
@@ -185,17 +200,67 @@ def test_fields_of_a_model_beside_the_ground_truth(tool, tmp_path: Path, capsys)
     cfg.merge_from_file(str(CONFIG))
     cfg.MODEL.DEVICE = "cpu"
     prepare_config(cfg)
-    weights = build_model(with_working_norms(cfg)).state_dict()
+    torch.manual_seed(0)
+    model = build_model(with_working_norms(cfg)).eval()
+    torch.nn.init.normal_(model.sem_seg_head.predictor.weight)
     checkpoint = tmp_path / "model.pth"
-    torch.save({"model": weights}, checkpoint)
-    output = tmp_path / "fields.png"
+    torch.save({"model": model.state_dict()}, checkpoint)
     command = ["--shapes", 3, "--size", 64, 64, "--class", "polygon", "--config-file", CONFIG]
-    command += ["--weights", checkpoint, "--output", output, "--opts", "MODEL.DEVICE", "cpu"]
+    command += ["--weights", checkpoint, "--output", tmp_path / "fields.png", "--opts", "MODEL.DEVICE", "cpu"]
+    return model, checkpoint, command
+
+
+def test_fields_of_a_model_beside_the_ground_truth(tool, trained, tmp_path: Path, capsys) -> None:
+    import torch
+
+    model, checkpoint, command = trained
+    weights = model.state_dict()
+    output = tmp_path / "fields.png"
     assert tool("visualize_potential", *command) == 0
     assert cv2.imread(str(output)).shape[0] > 1000
 
+    picture = output.read_bytes()
+    output.unlink()
+    torch.save({f"module.{name}": tensor for name, tensor in weights.items()}, checkpoint)
+    assert tool("visualize_potential", *command) == 0
+    assert output.read_bytes() == picture
+
     first = next(iter(weights))
-    torch.save({"model": {name: tensor for name, tensor in weights.items() if name != first}}, checkpoint)
-    capsys.readouterr()
-    assert tool("visualize_potential", *command) == 1
-    assert f"1 tensors are missing or of another shape, the first {first}" in capsys.readouterr().err
+    wrong = [
+        (
+            {name: tensor for name, tensor in weights.items() if name != first},
+            "model.pth is no checkpoint of this model",
+        ),
+        ({**weights, first: weights[first] * torch.nan}, f"model.pth holds values that are not finite: {first}"),
+    ]
+    for entries, message in wrong:
+        torch.save({"model": entries}, checkpoint)
+        capsys.readouterr()
+        assert tool("visualize_potential", *command) == 1
+        errors = capsys.readouterr().err
+        assert message in errors and first in errors
+
+
+def test_fields_are_those_of_the_test_time_protocol(tool, trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from epl_d2.visualization import potential
+
+    model, _, command = trained
+    drawn = []
+    sheet = potential.potential_sheet
+    monkeypatch.setattr(
+        potential,
+        "potential_sheet",
+        lambda *args, **kwargs: drawn.append(kwargs["probabilities"]) or sheet(*args, **kwargs),
+    )
+    assert tool("visualize_potential", *command) == 0
+    assert tool("visualize_potential", *command, "TEST.AUG.ENABLED", True, "TEST.AUG.SCALES", [1.0]) == 0
+
+    image = torch.from_numpy(render_scene(3, (64, 64))[0].transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        plain, mirrored = (model([{"image": i}])[0]["sem_seg"].softmax(0) for i in (image, image.flip(2)))
+    expected = (plain + mirrored.flip(2)) / 2
+    assert (plain - expected).abs().max() > 0.01  # mirroring makes a difference
+    np.testing.assert_allclose(drawn[0], plain, atol=1e-5)
+    np.testing.assert_allclose(drawn[1], expected, atol=1e-5)

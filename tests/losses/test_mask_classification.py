@@ -129,17 +129,18 @@ def test_drawn_batches_against_loops(seed: int) -> None:
     batch, queries = drawn(1, 4), drawn(1, 6)
     pred_masks = torch.randn(batch, queries, drawn(1, 5), drawn(1, 5), generator=generator)
     dtype = (torch.bool, torch.uint8, torch.float32)[seed % 3]
-    objects, indices, image_sizes = [], [], []
+    objects, indices = [], []
     for _ in range(batch):
         count, height, width = drawn(0, 5), drawn(1, 9), drawn(1, 9)
         objects.append(torch.randint(0, 2, (count, height, width), generator=generator).to(dtype))
         matched = drawn(0, min(queries, count) + 1)
         indices.append(tuple(torch.randperm(total, generator=generator)[:matched] for total in (queries, count)))
-        image_sizes.append((drawn(1, height + 3), drawn(1, width + 3)))
+    canvas = [max(masks.shape[axis] for masks in objects) for axis in (1, 2)]
+    image_sizes = [(drawn(1, canvas[0] + 1), drawn(1, canvas[1] + 1)) for _ in range(batch)]
     sizes = image_sizes if seed % 2 else None
     logits, targets = matched_masks(pred_masks, objects, indices, image_sizes=sizes, ignore_value=7)
 
-    height, width = (max(masks.shape[axis] for masks in objects) for axis in (1, 2))
+    height, width = canvas
     assert targets.shape == (sum(len(i) for i, _ in indices), height, width)
     row = 0
     for image, (chosen, found) in enumerate(indices):
@@ -150,6 +151,39 @@ def test_drawn_batches_against_loops(seed: int) -> None:
             for y, x in itertools.product(range(height), range(width)):
                 assert targets[row, y, x] == (mask[y, x] if y < h and x < w else 7)
             row += 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "ignore_value"),
+    [
+        (torch.float32, 0.7, 255),
+        (torch.float64, 1 / 3, -100),
+        (torch.bfloat16, 0.5, 257),
+        (torch.float16, 0.25, 70000),
+        (torch.float32, 0.125, 2**24 + 1),
+        (torch.int32, 65537, 255),
+        (torch.uint8, 200, 255),
+        (torch.bool, True, 255),
+    ],
+)
+def test_values_of_masks_are_the_same_with_and_without_padding(dtype: torch.dtype, value: float, ignore_value: int):
+    pred_masks = torch.zeros(2, 5, 8, 8)
+    objects = [torch.full((3, 16, 16), value).to(dtype), torch.full((3, 12, 16), value).to(dtype)]
+    alike = [objects[0], F.pad(objects[1], (0, 0, 0, 4))]
+    _, plain = matched_masks(pred_masks, alike, INDICES, ignore_value=ignore_value)
+    _, padded = matched_masks(pred_masks, objects, INDICES, ignore_value=ignore_value)
+    assert plain.dtype == dtype and padded.is_floating_point() == dtype.is_floating_point
+    assert padded[:2].tolist() == objects[0][:2].tolist() and padded[2, :12].tolist() == objects[1][2].tolist()
+    assert (padded[2, 12:].double() == ignore_value).all() and padded[2, 12:].tolist() == [[ignore_value] * 16] * 4
+    cut = matched_masks(pred_masks, alike, INDICES, image_sizes=[(16, 16), (12, 16)], ignore_value=ignore_value)[1]
+    assert torch.equal(cut, padded)
+
+
+def test_an_image_without_objects_has_masks_of_any_size() -> None:
+    objects = [torch.ones(3, 8, 8), torch.zeros(0, 0, 0)]
+    indices = [INDICES[0], ([], [])]
+    _, targets = matched_masks(torch.zeros(2, 5, 8, 8), objects, indices, image_sizes=[(8, 8), (20, 30)])
+    assert targets.shape == (2, 8, 8) and (targets == 1).all()
 
 
 def test_no_pictures() -> None:
@@ -168,6 +202,32 @@ def test_no_pictures() -> None:
             {"indices": [(torch.tensor([1, 2]), torch.tensor([0]))] * 2},
             "indices[0] must match queries and objects, got 2",
         ),
+        (
+            {"indices": [INDICES[0], (torch.tensor([5]), torch.tensor([2]))]},
+            "indices[1] must be indices of the 5 queries, from 0 on, got [5]",
+        ),
+        (
+            {"indices": [INDICES[0], (torch.tensor([4]), torch.tensor([3]))]},
+            "indices[1] must be indices of the 3 objects of target_masks[1], from 0 on, got [3]",
+        ),
+        (
+            {"indices": [(torch.tensor([4, -1]), torch.tensor([0, 1])), INDICES[1]]},
+            "indices[0] must be indices of the 5 queries, from 0 on, got [-1]",
+        ),
+        (
+            {"indices": [INDICES[0], (torch.tensor([1.0]), torch.tensor([2]))]},
+            "indices[1] must be integers, indices of the 5 queries, got torch.float32",
+        ),
+        (
+            {"image_sizes": [(8, 8), (9, 8)]},
+            "image_sizes[1] must be (height, width) from 1 x 1 to the 8 x 8 pixels of the padded target_masks, "
+            "got (9, 8)",
+        ),
+        ({"image_sizes": [(8, -1), (8, 8)]}, "image_sizes[0] must be (height, width) from 1 x 1 to the 8 x 8"),
+        ({"image_sizes": [(8, 8), (0, 8)]}, "image_sizes[1] must be (height, width) from 1 x 1 to the 8 x 8"),
+        ({"image_sizes": [(8, 8), (8, 8, 3)]}, "image_sizes[1] must be (height, width) from 1 x 1 to the 8 x 8"),
+        ({"image_sizes": [(8, 8)] * 3}, "image_sizes must have an entry for each of the 2 images of pred_masks, got 3"),
+        ({"target_masks": [torch.ones(3, 8, 8), None]}, "target_masks[1] must be a tensor, got NoneType"),
         ({"pred_masks": torch.zeros(5, 8, 8)}, "pred_masks must have the shape [N, K, H, W], got [5, 8, 8]"),
     ],
 )

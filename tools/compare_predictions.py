@@ -8,7 +8,8 @@
 
 Writes compared/ranking.csv, every image by how much its boundary F-measure changes, and one sheet for each of
 the images that change most: image, ground truth, both predictions, and the boundary errors that one makes and
-the other does not. The ignored rims of PASCAL VOC take the nearest label first, so that contours lie in them.
+the other does not; sheets of an earlier ranking in the folder are removed. The ignored rims of PASCAL VOC take the
+nearest label first, so that contours lie in them.
 Labels and predictions are single-channel pictures of class ids, as TEST.SAVE_PREDICTIONS writes them. Files belong
 together that have one name apart from what follows the last dot and, where names differ, an ending (those of images and
 labels stand in --dataset-file):
@@ -58,10 +59,6 @@ class Files:
     label_map: bytes | None = None
     label_colors: Mapping[tuple[int, int, int], int] | None = None
 
-    @property
-    def sheet_name(self) -> str:
-        return self.name.replace("/", "_")
-
     def read_labels(self, dataset: DatasetMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Target, baseline and EPL [H, W]; ValueError that names the files if their sizes differ."""
         target = read_ground_truth(self.target, dataset, self.label_map, self.label_colors)
@@ -107,14 +104,17 @@ def main() -> int:
     pairs = find_own(args, described) if described else find_files(args)
     args.output.mkdir(parents=True, exist_ok=True)
     scores, totals = rank(pairs, dataset, args.tolerance, failures)
+    remove_sheets(args.output)
     write_ranking(args.output / "ranking.csv", scores, args.names)
+    drawn = 0
     for place, score in enumerate(progress(scores[: args.top], "drawing"), start=1):
         try:
             sheet = draw(score, dataset, args.tolerance, args.names)
-            write_png(args.output / f"{place:03d}_{score.files.sheet_name}.png", sheet)
+            write_png(args.output / sheet_name(place, score.files.name), sheet)
+            drawn += 1
         except (OSError, ValueError) as error:
-            failures.append(str(error))
-    summarize(scores, totals, args)
+            failures.append(f"the sheet of {score.files.name}: {error}")
+    summarize(scores, totals, drawn, args)
     for failure in failures:
         print(f"left out: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -274,6 +274,24 @@ def boundary_f(statistics: BoundaryStatistics) -> float:
     return float(statistics.compute()["boundary_f"][0])
 
 
+def sheet_name(place: int, image: str) -> str:
+    return f"{place:03d}_{image.replace('/', '_')}.png"
+
+
+def remove_sheets(folder: Path) -> None:
+    """Remove the sheets of an earlier ranking: the files that are called as its ranking.csv tells, and no others."""
+    try:
+        with (folder / "ranking.csv").open(newline="", encoding="utf-8") as file:
+            sheets = {sheet_name(int(row["rank"]), row["image"]) for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        return
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error):
+        return  # it is another program's, and tells nothing about the files beside it
+    for path in folder.iterdir():
+        if path.name in sheets and path.is_file():
+            path.unlink()
+
+
 def write_ranking(path: Path, scores: list[Score], names: Sequence[str]) -> None:
     write_whole(path, lambda temporary: write_rows(temporary, scores, names))
 
@@ -308,7 +326,7 @@ def draw(score: Score, dataset: DatasetMetadata, tolerance: int, names: Sequence
     )
 
 
-def summarize(scores: list[Score], totals: tuple[float, float], args: argparse.Namespace) -> None:
+def summarize(scores: list[Score], totals: tuple[float, float], drawn: int, args: argparse.Namespace) -> None:
     better = sum(score.change > 0 for score in scores)
     worse = sum(score.change < 0 for score in scores)
     print(
@@ -316,7 +334,9 @@ def summarize(scores: list[Score], totals: tuple[float, float], args: argparse.N
         f"{totals[1]:.4f} ({args.names[1]}); "
         f"{better} images better, {worse} worse"
     )
-    print(f"{args.output / 'ranking.csv'} and {min(args.top, len(scores))} sheets beside it")
+    wanted = min(args.top, len(scores))
+    sheets = f"{drawn} sheets" if drawn == wanted else f"{drawn} of {wanted} sheets"
+    print(f"{args.output / 'ranking.csv'} and {sheets} beside it")
 
 
 def progress(items: list, name: str) -> Iterable:

@@ -97,6 +97,50 @@ def test_an_unreadable_prediction_is_named_and_the_others_go_on(tool, folders: P
     assert [row["image"] for row in read_ranking(folders)] == ["scene1"]
 
 
+def sheets(root: Path) -> set[str]:
+    return {path.name for path in (root / "out").iterdir()} - {"ranking.csv"}
+
+
+def test_a_second_run_replaces_the_sheets_of_the_first_and_no_other_file(tool, folders: Path) -> None:
+    """Other models, another order and fewer sheets."""
+    assert tool("compare_predictions", *arguments(folders)) == 0
+    before, first = read_ranking(folders), sheets(folders)
+    assert len(first) == 3
+    own = {"notes.txt", "001_mine.png", "004_scene0.png", "002_scene9.png"}
+    for name in own:
+        (folders / "out" / name).write_text("mine")
+    last = before[-1]["image"]
+    for row in before[:-1]:  # the image that changed least is now the only one that changes
+        (folders / "epl" / f"{row['image']}.png").write_bytes(
+            (folders / "baseline" / f"{row['image']}.png").read_bytes()
+        )
+    assert tool("compare_predictions", *arguments(folders), "--top", 1) == 0
+    assert sheets(folders) == {f"001_{last}.png", *own} and f"001_{last}.png" not in first
+    assert all((folders / "out" / name).read_text() == "mine" for name in own)
+
+
+@pytest.mark.parametrize(
+    "ranking", [b"", b"rank,name\n1,scene0\n", b"rank,image\n1\n", b"rank,image\nx,scene0\n", b"\xff\x00"]
+)
+def test_a_ranking_of_another_program_removes_nothing(tool, folders: Path, ranking: bytes) -> None:
+    (folders / "out").mkdir()
+    (folders / "out" / "ranking.csv").write_bytes(ranking)
+    (folders / "out" / "001_scene0.png").write_text("mine")
+    assert tool("compare_predictions", *arguments(folders), "--top", 0) == 0
+    assert sheets(folders) == {"001_scene0.png"} and len(read_ranking(folders)) == 3
+
+
+def test_sheets_that_cannot_be_drawn_are_not_counted(tool, folders: Path, capsys) -> None:
+    cv2.imwrite(str(folders / "images" / "scene1.png"), np.zeros((5, 5, 3), np.uint8))
+    assert tool("compare_predictions", *arguments(folders)) == 1
+    said = capsys.readouterr()
+    assert "ranking.csv and 2 of 3 sheets beside it" in said.out
+    assert "left out: the sheet of scene1: " in said.err and "images/scene1.png has the size (5, 5)" in said.err
+    assert len(sheets(folders)) == 2 and len(read_ranking(folders)) == 3
+    assert tool("compare_predictions", *arguments(folders), "--top", 0) == 0
+    assert "ranking.csv and 0 sheets beside it" in capsys.readouterr().out
+
+
 def test_missing_files_and_folders_are_named(tool, folders: Path, capsys) -> None:
     (folders / "labels" / "scene1.png").unlink()
     assert tool("compare_predictions", *arguments(folders)) == 1

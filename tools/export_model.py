@@ -6,7 +6,8 @@ python tools/export_model.py --config-file configs/CamVid/deeplab_v3_plus_mobile
 
 The file takes a picture, RGB [1, 3, H, W] in 0..255, and gives logits [1, K, H, W] or labels [1, H, W] (with --batch
 any number of pictures of one size); normalization is inside, the names of the classes are its metadata. It is compared
-with the model on random pictures of two sizes, and not left behind if it differs.
+with the model on random pictures of two sizes, and not left behind if it differs. TorchScript and ONNX files take any
+height and width, a torch.export program those that the tool prints, such as 17 pixels and more.
 docs/export.md lists which models can be written in which format.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import epl_d2.quiet_detectron2  # noqa: F401
@@ -27,7 +29,7 @@ from epl_d2.commands import command
 from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.engine import Trainer, read_config, require_pixel_labels
-from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model
+from epl_d2.export import FORMATS, OUTPUTS, ExportError, ParityError, export_model, side_limits
 
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 
@@ -45,7 +47,8 @@ def main() -> int:
         nargs=4,
         type=int,
         metavar=("H1", "W1", "H2", "W2"),
-        help="sizes of the random pictures of the check (default: INPUT.CROP.SIZE, and a higher and narrower one)",
+        help="sizes of the random pictures of the check (default: INPUT.CROP.SIZE, and a higher and narrower one); a "
+        "torch.export program is recorded at the first and takes those like it",
     )
     parser.add_argument("--fixed-size", action="store_true", help="the file takes pictures of H1 x W1 only")
     parser.add_argument("--batch", action="store_true", help="the file takes any number of pictures of a size")
@@ -81,12 +84,21 @@ def main() -> int:
         if args.fixed_size:
             raise
         raise type(error)(f"{error}\nA file for one size of picture may be possible: --fixed-size") from error
-    sizes = f"pictures of {numbers[0]} x {numbers[1]} pixels" if args.fixed_size else "pictures of any size"
     number = "any number of " if args.batch else ""
-    print(f"{args.output}: {args.result} of {number}{sizes}; differs from the model by at most {difference:.1e}")
+    taken = f"{number}{pictures(args, numbers)}"
+    print(f"{args.output}: {args.result} of {taken}; differs from the model by at most {difference:.1e}")
     for line in left_out(cfg):
         print(f"not in the file: {line}")
     return 0
+
+
+def pictures(args: argparse.Namespace, numbers: Sequence[int]) -> str:
+    """Which pictures the file takes."""
+    if args.fixed_size:
+        return f"pictures of {numbers[0]} x {numbers[1]} pixels"
+    if args.format == "torch_export":
+        return "pictures with a height {} and a width {}".format(*side_limits(args.output))
+    return "pictures of any size"
 
 
 def describe(cfg: CfgNode) -> dict[str, Any]:

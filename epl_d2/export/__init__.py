@@ -1,7 +1,7 @@
 """Trained models as files that run without this package."""
 
 from .export import export_model
-from .formats import FORMATS, ExportError, read_metadata
+from .formats import FORMATS, ExportError, SideLimits, read_metadata, side_limits
 from .parity import ParityError, check_parity
 from .segmentor import OUTPUTS, PictureSegmentor
 
@@ -11,7 +11,9 @@ __all__ = [
     "ExportError",
     "ParityError",
     "PictureSegmentor",
+    "SideLimits",
     "check_parity",
     "export_model",
     "read_metadata",
+    "side_limits",
 ]

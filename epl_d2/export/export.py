@@ -11,7 +11,17 @@ from torch import nn
 
 from epl_d2.files import whole_file
 
-from .formats import FORMATS, SUFFIXES, check_packages, load, write
+from .formats import (
+    FORMATS,
+    SHORTEST_RECORDED,
+    SUFFIXES,
+    ExportError,
+    SideLimits,
+    check_packages,
+    load,
+    side_limits,
+    write,
+)
 from .parity import ParityError, check_parity, random_picture
 from .segmentor import PictureSegmentor
 
@@ -40,7 +50,8 @@ def export_model(
         model: an `EPLSemanticSegmentor` on the CPU, in evaluation mode.
         path: the file; a folder that is missing is made.
         format: one of `FORMATS`.
-        sizes: (H, W) of the pictures; the operations are recorded at the first.
+        sizes: (H, W) of the pictures; the operations are recorded at the first. A torch.export program takes the sizes
+            of `side_limits` alone.
         input_format: INPUT.FORMAT of the model; the file takes RGB in any case.
         output: "logits" [N, K, H, W] or "labels" [N, H, W].
         dtype: torch.uint8 or torch.float32, of the file's input.
@@ -56,7 +67,8 @@ def export_model(
     Raises:
         ValueError: an argument is none of the above.
         ImportError: the format needs a package that is missing.
-        ExportError: the format cannot express an operation of the model, which the message names.
+        ExportError: the format cannot express an operation of the model, which the message names; or a torch.export
+            program does not take pictures of all `sizes`.
         ParityError: the file computes something else than the model; the message names the likely causes.
     """
     if format not in FORMATS:
@@ -65,6 +77,11 @@ def export_model(
         raise ValueError(f"dtype is {dtype}, expected torch.uint8 or torch.float32")
     if not sizes or min(min(size) for size in sizes) < 1:
         raise ValueError(f"sizes are {list(sizes)}, expected at least one pair of positive numbers")
+    limited = format == "torch_export" and not fixed_size
+    if limited and min(sizes[0]) < SHORTEST_RECORDED:
+        raise ValueError(
+            f"sizes are {list(sizes)}; torch_export records sides of at least {SHORTEST_RECORDED} pixels, or fixed_size"
+        )
     check_packages(format)
     segmentor = PictureSegmentor(model, input_format=input_format, output=output).eval()
     pictures = [random_picture(size, dtype, seed) for seed, size in enumerate(sizes[:1] if fixed_size else sizes)]
@@ -77,6 +94,8 @@ def export_model(
         constants = write(
             segmentor, example, temporary, format, fixed_size=fixed_size, batch=batch, metadata=metadata or {}
         )
+        if limited:
+            _check_limits(sizes, side_limits(temporary))
         try:
             difference = check_parity(
                 model,
@@ -90,3 +109,15 @@ def export_model(
             causes = f"\n  recorded as constants at: {', '.join(constants)}" if constants else ""
             raise ParityError(f"{error}{causes}") from error
     return difference
+
+
+def _check_limits(sizes: Sequence[tuple[int, int]], limits: tuple[SideLimits, SideLimits]) -> None:
+    """Raise ExportError unless a program that was recorded at the first of `sizes` takes all of them."""
+    for size in sizes:
+        for name, length, taken in zip(("height", "width"), size, limits, strict=True):
+            if length not in taken:
+                first, given = ("{} x {}".format(*shown) for shown in (sizes[0], size))
+                raise ExportError(
+                    f"torch_export: the program that was recorded at {first} pixels takes a {name} {taken}, not "
+                    f"{given}; give sizes inside, or another first one"
+                )

@@ -8,13 +8,14 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["FORMATS", "ExportError", "check_packages", "load", "read_metadata", "write"]
+__all__ = ["FORMATS", "ExportError", "SideLimits", "check_packages", "load", "read_metadata", "side_limits", "write"]
 
 Runner = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,12 +24,26 @@ METADATA = "epl_d2.json"
 SUFFIXES = {"torchscript": ".ts", "onnx": ".onnx", "torch_export": ".pt2"}
 FORMATS = tuple(SUFFIXES)
 OPSET = 17
-# torch.export needs a range of sizes; it simplifies shapes under the assumption that they lie inside it.
-SMALLEST, LARGEST = 32, 16384
+# torch.export takes a side of one pixel for a constant, so that a file for several sizes is recorded at longer ones.
+SHORTEST_RECORDED = 2
 
 
 class ExportError(RuntimeError):
     """A model cannot be written in a format; the message names the operation."""
+
+
+@dataclass(frozen=True)
+class SideLimits:
+    """Lengths of one side of a picture, in pixels; `most` is None where there is no largest."""
+
+    least: int
+    most: int | None
+
+    def __contains__(self, length: int) -> bool:
+        return self.least <= length and (self.most is None or length <= self.most)
+
+    def __str__(self) -> str:
+        return f"of at least {self.least} pixels" if self.most is None else f"in {self.least}..{self.most} pixels"
 
 
 def check_packages(format: str) -> None:
@@ -118,6 +133,25 @@ def read_metadata(path: str | os.PathLike[str], format: str) -> dict[str, Any]:
     return json.loads(files[METADATA])
 
 
+def side_limits(path: str | os.PathLike[str]) -> tuple[SideLimits, SideLimits]:
+    """The heights and the widths that a torch.export program takes.
+
+    torch.export keeps the branches that the recorded picture took, such as those for features of more than one cell,
+    and with them the sizes that take the same.
+    """
+    program = torch.export.load(str(path))
+    (image,) = (node for node in program.graph.nodes if node.op == "placeholder" and node.name == "image")
+    height, width = (_limits(side, program.range_constraints) for side in image.meta["val"].shape[2:])
+    return height, width
+
+
+def _limits(side: int | torch.SymInt, ranges: Mapping[Any, Any]) -> SideLimits:
+    if isinstance(side, int):
+        return SideLimits(side, side)
+    limits = ranges[side.node.expr]
+    return SideLimits(int(limits.lower), int(limits.upper) if limits.upper.is_Integer else None)  # else an infinity
+
+
 def _without_grad(module: Callable[[torch.Tensor], torch.Tensor], picture: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return module(picture)
@@ -166,12 +200,9 @@ def _write_torch_export(
     if not axes:
         program = torch.export.export(segmentor, (picture,))
     else:
-        limits = {"batch": (1, 1024)}
-        sizes = {
-            axis: torch.export.Dim(name, min=least, max=most)
-            for axis, name in axes.items()
-            for least, most in [limits.get(name, (SMALLEST, LARGEST))]
-        }
+        # The model decides which sides it takes. It is recorded with two pictures, and would not take one.
+        dim = torch.export.Dim
+        sizes = {axis: dim(name, min=1) if name == "batch" else dim.DYNAMIC for axis, name in axes.items()}
         program = torch.export.export(
             segmentor,
             (picture,),

@@ -1,6 +1,7 @@
 """Exported files against the model, and that they hold nothing of EPL."""
 
 import importlib.util
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,15 @@ from torch import nn
 from epl_d2 import get_cfg
 from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.engine import Trainer
-from epl_d2.export import ExportError, ParityError, PictureSegmentor, check_parity, export_model, read_metadata
+from epl_d2.export import (
+    ExportError,
+    ParityError,
+    PictureSegmentor,
+    check_parity,
+    export_model,
+    read_metadata,
+    side_limits,
+)
 from epl_d2.export.formats import load
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +100,17 @@ def test_files_compute_what_the_model_computes_at_sizes_they_were_not_recorded_a
 
 @pytest.mark.slow
 def test_torch_export_follows_the_size_of_the_picture(tmp_path):
-    export_model(build("pspnet"), tmp_path / "model.pt2", format="torch_export", sizes=SIZES)
+    model, file = build("pspnet"), tmp_path / "model.pt2"
+    export_model(model, file, format="torch_export", sizes=SIZES)
+    assert [(side.least, side.most) for side in side_limits(file)] == [(17, None)] * 2  # two cells at a stride of 16
+    run = load(file, "torch_export")
+    for size in ((17, 20), (20, 16400)):
+        image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = model([{"image": image[0]}])[0]["sem_seg"]
+        assert (run(image)[0] - expected).abs().max() < 1e-4 * expected.abs().max()
+    with pytest.raises(AssertionError, match=">= 17"):
+        run(torch.zeros(1, 3, 16, 40, dtype=torch.uint8))
 
 
 def test_labels_and_float_input(tmp_path):
@@ -212,9 +231,50 @@ def test_the_check_sees_wrong_logits_labels_and_shapes():
         check_parity(model, lambda image: 1 - logits.argmax(1), [picture], labels=True)
 
 
+class Branching(Peeking):
+    """Stands for a model that treats pictures of up to 8 pixels another way."""
+
+    def predict(self, images):
+        logits = self.sem_seg_head["predictor"](self.backbone(images))
+        return logits if images.shape[-2] > 8 else -logits
+
+
+@pytest.mark.parametrize(
+    ("first", "inside", "outside", "height"),
+    [
+        ((10, 20), [(9, 3), (9, 20000), (20000, 9)], [(8, 20)], "of at least 9 pixels"),
+        ((6, 20), [(2, 3), (8, 20000)], [(9, 20)], "in 2..8 pixels"),
+    ],
+)
+def test_a_torch_export_program_takes_every_size_that_the_model_treats_alike(tmp_path, first, inside, outside, height):
+    model, file = Branching("").eval(), tmp_path / "model.pt2"
+    options = {"format": "torch_export", "batch": True}
+    export_model(model, file, sizes=[first], **options)
+    assert [str(side) for side in side_limits(file)] == [height, "of at least 2 pixels"]
+    run = load(file, "torch_export")
+    for shape in [(1, 3, *size) for size in inside] + [(1025, 3, *first)]:
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        found = run(images)
+        with torch.no_grad():
+            for i in (0, -1):
+                torch.testing.assert_close(found[i], model([{"image": images[i]}])[0]["sem_seg"])
+    for size in outside:
+        said = f"takes a height {height}, not {size[0]} x {size[1]}"
+        with pytest.raises(ExportError, match=re.escape(said)):
+            export_model(model, tmp_path / "other.pt2", sizes=[first, size], **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_a_program_of_one_size_has_no_other(tmp_path):
+    file = tmp_path / "model.pt2"
+    export_model(Branching(""), file, format="torch_export", sizes=[(1, 7)], fixed_size=True)
+    assert [str(side) for side in side_limits(file)] == ["in 1..1 pixels", "in 7..7 pixels"]
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
+        ({"format": "torch_export", "sizes": [(1, 40), (40, 40)]}, "torch_export records sides of at least 2 pixels"),
         ({"format": "caffe"}, "format is 'caffe'"),
         ({"output": "boxes"}, "output is 'boxes'"),
         ({"input_format": "YUV"}, "INPUT.FORMAT is 'YUV'"),
@@ -252,6 +312,14 @@ def test_tool(tmp_path, monkeypatch, capsys):
     assert "not in the file: the config resizes pictures to a short side of 240 pixels" in said.out
     assert "not in the file: the config slides a window over the picture (TEST.WINDOW.ENABLED)" in said.out
     (tmp_path / "model.ts").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(tool.Trainer, "build_model", lambda cfg: Branching(""))
+        code, said = run("--random-weights", "--format", "torch_export")
+        assert code == 0
+        assert "logits of pictures with a height of at least 9 pixels and a width of at least 2 pixels" in said.out
+        (tmp_path / "model.ts").unlink()
+        code, said = run("--random-weights", "--format", "torch_export", "--sizes", "64", "96", "8", "50")
+        assert code == 1 and "takes a height of at least 9 pixels, not 8 x 50" in said.err
     code, said = run("MODEL.WEIGHTS", "nowhere.pth")
     assert code == 1 and "error: " in said.err and "nowhere.pth" in said.err
     assert not list(tmp_path.iterdir())

@@ -27,6 +27,9 @@ __all__ = [
 # As `temporary_beside` makes them: .STEM.HOST-PROCESS-TOKEN.partial.SUFFIX
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{6}\.partial(\.[^.]*)?")
 
+# Bytes of the stem and of the suffix in a temporary name, which has no more than 255 with those of host and process.
+_STEM, _SUFFIX = 100, 32
+
 # Where Linux shows a control group's share of the processors, as "MICROSECONDS PERIOD" or "max PERIOD".
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -94,10 +97,13 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object], *, dur
 
 
 def temporary_beside(path: str | os.PathLike, suffix: str | None = None) -> Path:
-    """A hidden name in the folder of `path` that nobody else uses, with its suffix unless another is given."""
+    """A hidden name in the folder of `path` that nobody else uses, with its suffix unless another is given.
+
+    Long stems and suffixes are cut, so that every name that a file system takes has one that it takes, too.
+    """
     path = Path(path)
-    suffix = path.suffix if suffix is None else suffix
-    return path.with_name(f".{path.stem[:100]}.{_host()}-{os.getpid()}-{secrets.token_hex(3)}.partial{suffix}")
+    stem, suffix = _cut(path.stem, _STEM), _cut(path.suffix if suffix is None else suffix, _SUFFIX)
+    return path.with_name(f".{stem}.{_host()}-{os.getpid()}-{secrets.token_hex(3)}.partial{suffix}")
 
 
 def publish(temporary: str | os.PathLike, path: str | os.PathLike, *, durable: bool = False) -> None:
@@ -164,6 +170,13 @@ def _flush(path: str | os.PathLike) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _cut(text: str, most: int) -> str:
+    """The first characters of a name that fit into so many bytes."""
+    while len(os.fsencode(text)) > most:
+        text = text[:-1]
+    return text
 
 
 def _host() -> str:

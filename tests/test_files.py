@@ -70,6 +70,37 @@ def test_an_error_about_another_file_stays_as_it_is(tmp_path):
         write_whole(tmp_path / "copy", lambda file: file.write_bytes((tmp_path / "source").read_bytes()))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "漢" * 84 + ".go",
+        "漢" * 85,
+        "a." + "x" * 253,
+        "a." + "漢" * 84 + "b",
+        "é" * 120 + "." + "é" * 7,
+        "x" * 251 + ".png",
+    ],
+    ids=["three_bytes", "no_suffix", "long_suffix", "long_wide_suffix", "two_bytes", "one_byte"],
+)
+def test_every_name_of_255_bytes_can_be_written(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("socket.gethostname", lambda: "h" * 64)
+    assert len(name.encode()) == 255
+    write_whole(tmp_path / name, lambda file: file.write_text("whole"))
+    assert (tmp_path / name).read_text() == "whole"
+    with whole_folder(tmp_path / "folders" / name) as temporary:
+        (temporary / "a").touch()
+    assert os.listdir(tmp_path / "folders") == [name] and os.listdir(tmp_path / "folders" / name) == ["a"]
+
+    # What is left of a writer that was killed is known by its name, cut or not.
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = temporary_beside(tmp_path / name)
+    left = left.with_name(left.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
+    left.touch()
+    assert remove_stale_temporaries(tmp_path) == [left]
+    assert set(os.listdir(tmp_path)) == {name, "folders"}
+
+
 def test_permissions_follow_the_umask(tmp_path):
     before = os.umask(0o027)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.data.transforms import Augmentation
 
 from .augmentations import (
@@ -16,6 +15,7 @@ from .augmentations import (
     RandomHorizontalFlip,
     RandomRotation,
     RandomScale,
+    ResizeShortestEdge,
 )
 
 
@@ -44,7 +44,7 @@ def build_train_augmentations(cfg: CfgNode) -> list[Augmentation]:
         if step == "shortest_edge":
             flush()
             sizes, sampling = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-            result.append(T.ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, sampling))
+            result.append(ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TRAIN, sampling))
         elif step in _GEOMETRIC:
             geometric.extend(_named(f"INPUT.AUGMENTATIONS {step!r}", _GEOMETRIC[step], cfg))
         elif step in _PHOTOMETRIC:
@@ -60,7 +60,7 @@ def build_test_augmentations(cfg: CfgNode) -> list[Augmentation]:
     """Nothing, or a resize to INPUT.MIN_SIZE_TEST if that is not 0."""
     if cfg.INPUT.MIN_SIZE_TEST == 0:
         return []
-    return [T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")]
+    return [ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, "choice")]
 
 
 def _named(key: str, build: Callable[[CfgNode], list[Augmentation]], cfg: CfgNode) -> list[Augmentation]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from detectron2.data import transforms as T
 from detectron2.data.transforms import Augmentation
 from fvcore.transforms.transform import HFlipTransform, NoOpTransform, Transform
 
@@ -23,9 +24,21 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomRotation",
     "RandomScale",
+    "ResizeShortestEdge",
 ]
 
 PADDING = ("center", "right_bottom")
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's, which rounds the short side of a thin picture to 0; here at least one pixel is left."""
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """Draws one size; `image` gives the proportions."""
+        resize = super().get_transform(image)
+        if not isinstance(resize, T.ResizeTransform):  # a size of 0
+            return resize
+        return T.ResizeTransform(resize.h, resize.w, max(1, resize.new_h), max(1, resize.new_w), resize.interp)
 
 
 class RandomScale(Augmentation):

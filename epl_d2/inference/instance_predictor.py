@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
+
+from epl_d2.data.augmentation_recipe import build_test_augmentations
 
 from .pictures import as_record, as_rgb
 
@@ -64,7 +66,7 @@ class InstancePredictor:
             model: a `GeneralizedRCNN` or `PanopticFPN` with its weights.
         """
         self._model = model.eval()
-        self._augmentations: T.AugmentationList = DatasetMapper(cfg, False).augmentations
+        self._augmentations = T.AugmentationList(build_test_augmentations(cfg))
         self._image_format = cfg.INPUT.FORMAT
         names = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
         self._metadata = MetadataCatalog.get(names[0] if names else "__unused")

@@ -14,6 +14,7 @@ from epl_d2.data.augmentations import (
     RandomHorizontalFlip,
     RandomRotation,
     RandomScale,
+    ResizeShortestEdge,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -44,7 +45,7 @@ def test_shortest_edge_stays_a_step_of_its_own(cfg):
     cfg.INPUT.MIN_SIZE_TRAIN = (20, 40)
     cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
     kinds = [type(step) for step in build_train_augmentations(cfg)]
-    assert kinds == [FusedAugmentation, T.ResizeShortestEdge, FusedAugmentation, RandomGaussianBlur]
+    assert kinds == [FusedAugmentation, ResizeShortestEdge, FusedAugmentation, RandomGaussianBlur]
 
 
 def test_color_jitter_knows_the_channel_order(cfg):
@@ -79,6 +80,22 @@ def test_test_images_are_resized_on_request_only(cfg):
     cfg.INPUT.MIN_SIZE_TEST = 50
     (resize,) = build_test_augmentations(cfg)
     assert resize.get_transform(np.zeros((100, 200, 3), np.uint8)).new_h == 50
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("is_train", [False, True])
+def test_a_thin_picture_keeps_a_pixel(cfg, is_train, turned):
+    if is_train:
+        cfg.INPUT.AUGMENTATIONS, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = ["shortest_edge"], (50,), 100
+    else:
+        cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 50, 100
+    augmentations = T.AugmentationList((build_train_augmentations if is_train else build_test_augmentations)(cfg))
+    image = np.full((3000, 2, 3) if turned else (2, 3000, 3), 77, np.uint8)
+    sample = T.AugInput(image, sem_seg=image[:, :, 0])
+    augmentations(sample)
+    assert sample.sem_seg.shape == ((100, 1) if turned else (1, 100))
+    assert sample.image.shape == (*sample.sem_seg.shape, 3)
+    assert (sample.image == 77).all() and (sample.sem_seg == 77).all()
 
 
 @pytest.mark.parametrize(

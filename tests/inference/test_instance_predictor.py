@@ -147,6 +147,12 @@ def test_panoptic_segments_of_a_picture(weights, picture):
     assert drawn.shape == (64, 80, 3) and drawn.dtype == np.uint8 and (drawn != result.image).any()
 
 
+def test_a_thin_picture_keeps_a_pixel_where_its_long_side_is_bounded(weights):
+    options = [*OPTIONS, "INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96]
+    result = load_predictor(config_file("panoptic_fpn_R_18_epl"), weights, options, "cpu")(np.zeros((1, 300), np.uint8))
+    assert result.panoptic[0].shape == result.instances.image_size == (1, 300)
+
+
 def test_the_demo_draws_instances_and_refuses_what_they_lack(weights, picture, tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("epl_demo_masks", ROOT / "demo" / "demo.py")
     demo = importlib.util.module_from_spec(spec)

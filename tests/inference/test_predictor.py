@@ -83,6 +83,15 @@ def test_alpha_gray_and_sixteen_bits(predictor, scene, tmp_path):
         assert result.labels.shape == (48, 70)
 
 
+def test_a_thin_picture_keeps_a_pixel_where_its_long_side_is_bounded(config_file, weights, options):
+    options = [*options, "INPUT.MIN_SIZE_TEST", 48, "INPUT.MAX_SIZE_TEST", 96]
+    predictor = epl_d2.Predictor.from_config(config_file, weights, options, "cpu")
+    for size in ((1, 300), (300, 1)):
+        result = predictor(np.full((*size, 3), 77, np.uint8))
+        assert result.labels.shape == size
+        torch.testing.assert_close(result.probabilities.sum(0), torch.ones(size))
+
+
 def test_exif_rotation_is_applied_to_files_and_pillow_pictures(predictor, scene, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise

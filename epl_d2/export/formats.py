@@ -53,6 +53,8 @@ def check_packages(format: str) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise ImportError(f"writing ONNX needs {package}: pip install -e '.[export]'") from error
+    if format == "torch_export" and not hasattr(torch.export.Dim, "DYNAMIC"):
+        raise ImportError(f"torch_export needs a torch with torch.export.Dim.DYNAMIC, and {torch.__version__} has none")
 
 
 def write(

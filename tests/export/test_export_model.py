@@ -289,6 +289,16 @@ def test_bad_arguments_are_named(tmp_path, argument, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_format_needs_is_said_before_anything_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.export, "Dim", object())
+    with pytest.raises(ImportError, match=rf"Dim.DYNAMIC, and {re.escape(torch.__version__)} has none"):
+        export_model(None, tmp_path / "m.pt2", format="torch_export", sizes=SIZES)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"needs onnxruntime: pip install"):
+        export_model(None, tmp_path / "m.onnx", format="onnx", sizes=SIZES)
+    assert not list(tmp_path.iterdir())
+
+
 def test_tool(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("export_tool", ROOT / "tools" / "export_model.py")
     tool = importlib.util.module_from_spec(spec)

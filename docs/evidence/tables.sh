@@ -24,7 +24,7 @@ tables 'A converged model goes on; other losses, precision and recall' finetune 
 tables 'The line loss against other losses' finetune --baseline cross_entropy --pool-starts --methods line --controls \
     boundary_f band class_weights lovasz cross_entropy_w1.5 generalized_dice active_boundary boundary
 chosen='boundary_f_w1.3 lovasz_w1.8 generalized_dice_w0.51 class_weights_w0.29 band_w1.3 boundary_w0.44 active_boundary_w5.4'
-chosen="$chosen class_weights_w0.29_shifted band_w1.3_shifted"
+chosen="$chosen generalized_dice_w0.51_shifted class_weights_w0.29_shifted band_w1.3_shifted boundary_w0.44_shifted active_boundary_w5.4_shifted"
 tables 'Other losses for a whole schedule' full_schedule --baseline cross_entropy --controls $chosen --methods cross_entropy line_first $chosen
 # Sizes that were not chosen: val alone.
 printf '\n## Other losses for a whole schedule, sizes that were not chosen: val\n\n'

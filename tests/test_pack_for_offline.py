@@ -128,6 +128,42 @@ def test_photos_lie_as_before(tool, tmp_path, orientation):
         assert after.shape == before.shape and np.abs(after - before).max() < 16
 
 
+def test_what_links_lead_to_is_copied(tool, installed, data, tmp_path, monkeypatch, capsys):
+    """A data set often lies on another disk, with links to its folders."""
+    elsewhere = tmp_path / "disk" / "annotations"
+    shutil.copytree(data / "trainannot", elsewhere / "more")
+    shutil.rmtree(data / "trainannot")
+    (data / "trainannot").symlink_to(elsewhere, target_is_directory=True)
+    (data / "list.txt").symlink_to(data / "README.md")
+    tool.copy_pictures(data, tmp_path / "copy", 85)
+    copy = tmp_path / "copy" / "trainannot" / "more"
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
+        path.name: path.read_bytes() for path in (elsewhere / "more").iterdir()
+    }
+    assert not any(path.is_symlink() for path in (tmp_path / "copy").rglob("*"))
+    assert (tmp_path / "copy" / "list.txt").read_text() == "where it comes from"
+
+    (data / "train" / "again").symlink_to(data, target_is_directory=True)
+    assert run(tool, monkeypatch, tmp_path / "offline", "--data", "camvid") == 1
+    assert "train/again is a link to " in capsys.readouterr().err
+    assert not list(tmp_path.glob("offline*"))
+
+
+@pytest.mark.parametrize("way", ["absolute", "../data/streets", "x/../streets"])
+def test_data_is_a_name_below_the_data_sets(tool, installed, data, tmp_path, monkeypatch, capsys, way):
+    """Any other path would be its own target, or one beside the new folder."""
+    streets = data.parent / "streets"
+    streets.mkdir()
+    (data.parent / "x").mkdir()
+    Image.open(data / "train" / "a.png").save(streets / "a.jpg", quality=100)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert run(tool, monkeypatch, tmp_path / "offline", "--data", streets if way == "absolute" else way) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: --data is ") and "a folder below DETECTRON2_DATASETS" in said
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+    assert installed == []
+
+
 def test_versions_are_those_of_the_requirements(tool, installed, tmp_path):
     tool.collect_packages(tmp_path, "3.11", "aarch64")
     text = (ROOT / "requirements" / "base.txt").read_text()

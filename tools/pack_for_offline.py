@@ -28,6 +28,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from epl_d2.commands import command
+from epl_d2.data.datasets.layout import refuse_loop
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
@@ -75,9 +76,13 @@ def pack(output: Path, python: str, machine: str, data: str | None, quality: int
 
     Raises:
         PackingError: what is in the way.
+        ValueError: a link within the data leads back to a folder that holds it.
     """
     if output.exists():
         raise PackingError(f"{output} exists; remove it, or name another folder")
+    if data and (Path(data).is_absolute() or ".." in Path(data).parts):
+        # What is copied would lie outside the new folder, or over its source.
+        raise PackingError(f"--data is {data}; it must name a folder below DETECTRON2_DATASETS, such as camvid")
     source = data and Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / data
     if source and not source.is_dir():
         raise PackingError(f"--data {data}: {source} is no folder (DETECTRON2_DATASETS is the folder above it)")
@@ -149,10 +154,13 @@ def check_compiled(folder: Path, python: str) -> None:
 def copy_pictures(source: Path, target: Path, quality: int) -> None:
     """Copy a tree: JPEGs and the photos of CamVid become JPEGs of a quality, everything else stays as it is.
 
-    Other PNGs may be labels in color, or stand by their names in lists and JSON files.
+    Other PNGs may be labels in color, or stand by their names in lists and JSON files. What links lead to is copied.
+
+    Raises:
+        ValueError: a link leads back to a folder that holds it.
     """
     photos = [source / split for split in CAMVID_SPLITS] if source.name == "camvid" else []
-    for path in sorted(source.rglob("*")):
+    for path in everything_below(source):
         copy = target / path.relative_to(source)
         if path.is_dir():
             copy.mkdir(parents=True, exist_ok=True)
@@ -167,6 +175,16 @@ def copy_pictures(source: Path, target: Path, quality: int) -> None:
                     upright.save(copy.with_suffix(".jpg") if png else copy, quality=quality, optimize=True)
                     continue
         shutil.copyfile(path, copy)
+
+
+def everything_below(folder: Path) -> list[Path]:
+    """Folders and files, also those behind links to folders, which `rglob` leaves out."""
+    found = []
+    for parent, subfolders, files in os.walk(folder, followlinks=True):
+        for subfolder in subfolders:
+            refuse_loop(parent, subfolder)
+        found += [Path(parent, name) for name in (*subfolders, *files)]
+    return sorted(found)
 
 
 def megabytes(folder: Path) -> float:

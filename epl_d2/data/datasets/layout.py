@@ -42,7 +42,7 @@ def files_by_stem(
         if not recursive:
             subfolders.clear()
         for subfolder in subfolders:
-            _refuse_loop(parent, subfolder)
+            refuse_loop(parent, subfolder)
         for file in files:
             path = os.path.join(parent, file)
             stem, suffix = os.path.splitext(os.path.relpath(path, folder))
@@ -55,15 +55,13 @@ def files_by_stem(
     return dict(sorted(found.items()))
 
 
-def _refuse_loop(parent: str, subfolder: str) -> None:
+def refuse_loop(parent: str, subfolder: str) -> None:
     """Raise ValueError for a link that would be followed for ever."""
     link = os.path.join(parent, subfolder)
     if os.path.islink(link):
         target, here = os.path.realpath(link), os.path.realpath(parent)
         if os.path.commonpath([target, here]) == target:
-            raise ValueError(
-                f"{link} is a link to {target}, which holds it: its files would be counted again and again"
-            )
+            raise ValueError(f"{link} is a link to {target}, which holds it: its files would be found again and again")
 
 
 def read_list(path: str | os.PathLike, *, whole_lines: bool = False) -> list[str]:

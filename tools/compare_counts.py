@@ -37,6 +37,9 @@ from epl_d2.files import write_whole
 
 
 def run(options: argparse.Namespace) -> None:
+    # The files there, which the tables are made of, may hold more widths than those to keep.
+    if options.store is not None and options.store.resolve() == options.runs.resolve():
+        raise ValueError(f"--store is {options.store}, the folder of the runs themselves; choose another folder")
     runs = find_runs(options.runs, options.dataset)
     if options.pool_starts:
         runs = pool_starts(runs)

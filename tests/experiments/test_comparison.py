@@ -99,6 +99,23 @@ def test_tables_are_those_of_the_scores_and_of_stored_counts(runs, compare, tmp_
     assert "BF-any@3px" in compare(folder, *options, "--contours")[1]
 
 
+@pytest.mark.parametrize("way", ["itself", "round about", "link"])
+def test_counts_are_not_stored_over_those_that_are_read(runs, compare, tmp_path, monkeypatch, way):
+    """Stored counts have three widths; one of them stored in their place would be all that is left."""
+    options = ("--dataset", "some_test", "--widths")
+    stored = tmp_path / "stored"
+    compare(runs[0], *options, "1", "2", "3", "--store", stored)
+    before = {path: path.read_bytes() for path in stored.rglob("*.npz")}
+    (tmp_path / "link").symlink_to(stored)
+    monkeypatch.chdir(tmp_path)
+    target = {"itself": stored, "round about": "runs/../stored", "link": "link"}[way]
+    code, text, said = compare(stored, *options, "1", "--store", target)
+    assert len(before) == 6 and {path: path.read_bytes() for path in stored.rglob("*.npz")} == before
+    assert (code, text) == (1, "") and said == (
+        f"error: --store is {target}, the folder of the runs themselves; choose another folder\n"
+    )
+
+
 def test_runs_from_several_starting_points_are_one_method(compare, tmp_path):
     miou = {}
     for method, start, seed in product(("base", "better"), (11, 12), (1, 2)):

@@ -20,6 +20,8 @@ from epl_d2.commands import command
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COUNTER = "num_batches_tracked"
+# By these endings readers take a file for one of Detectron2's model zoo or of pycls, and refuse one of `torch.save`.
+OTHER_FORMATS = (".pkl", ".pyth")
 
 
 @command
@@ -34,6 +36,10 @@ def main() -> int:
     parser.add_argument("input", metavar="IN", help="its checkpoint; only tensors are read from it")
     parser.add_argument("output", metavar="OUT", help="checkpoint to write (.pth)")
     args = parser.parse_args()
+    if args.output.endswith(OTHER_FORMATS):
+        parser.error(f"OUT is {args.output}; readers expect another format behind that ending: it may be .pth")
+    if Path(args.output).resolve() == Path(args.input).resolve():
+        parser.error(f"OUT is {args.output}, which is IN: the original would be lost; choose another file")
     converted = convert_state_dict(read_state_dict(args.input), args.source, fpn=args.fpn)
     write_checkpoint(converted, args.output)
     print(f"{args.output}: {len(converted)} tensors, {sum(t.numel() for t in converted.values()):,} values")

@@ -1,5 +1,6 @@
 """Reading, converting and writing checkpoints."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,30 @@ def test_tool_makes_a_checkpoint_that_loads_whole(tmp_path):
     assert len(model.state_dict()) == len(trunk)
     for (_, ours), tensor in zip(model.state_dict().items(), trunk.values(), strict=True):
         assert torch.equal(ours, tensor)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("ours.pkl", "OUT is ours.pkl; readers expect another format behind that ending: it may be .pth"),
+        ("ours.pyth", "it may be .pth"),
+        ("theirs.pth", "OUT is theirs.pth, which is IN"),
+        ("../{}/theirs.pth", "which is IN"),
+        ("link.pth", "OUT is link.pth, which is IN"),
+    ],
+)
+def test_the_tool_keeps_the_original_and_writes_what_can_be_read(tmp_path, monkeypatch, capsys, output, message):
+    monkeypatch.chdir(tmp_path)
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), "theirs.pth")
+    Path("link.pth").symlink_to("theirs.pth")
+    before = Path("theirs.pth").read_bytes()
+    arguments = ["--from", "torchvision", "theirs.pth", output.format(tmp_path.name)]
+    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.pth", "theirs.pth"]
+    assert Path("link.pth").is_symlink() and Path("theirs.pth").read_bytes() == before
 
 
 def test_backbone_within_a_feature_pyramid():

@@ -96,7 +96,11 @@ def compute(
 
 def _array(values: Any) -> np.ndarray:
     """An array of an array or of a tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:
+            values = values.float()  # exact; NumPy has no bfloat16
+    return np.asarray(values)
 
 
 def _ids(prediction: np.ndarray, num_labels: int) -> np.ndarray:

@@ -327,6 +327,8 @@ def test_compute_takes_arrays_tensors_and_generators(all_pairs):
     same = np.testing.assert_equal
     same(compute(predictions=logits, references=target, **settings), expected)
     same(compute(predictions=iter(logits), references=iter(torch.from_numpy(target)), **settings), expected)
+    for dtype in (torch.float16, torch.bfloat16):
+        same(compute(predictions=logits.to(dtype), references=target, **settings), expected)
     other = np.where(target == 255, -100, target)
     same(compute(predictions=prediction, references=other, ignore_index=-100, **settings), expected)
     plain = compute(predictions=prediction, references=target, num_labels=K, widths=[2])
@@ -344,6 +346,8 @@ def test_compute_names_the_pair_that_does_not_fit():
         (np.zeros((2, 3, 8, 8)), target, r"pair 0: prediction must be .* scores of the K = 2 classes, got \[3, 8, 8\]"),
         (np.where(np.arange(8) == 3, np.nan, np.zeros((2, 2, 8, 8))), target, "pair 0: the scores .* are NaN"),
         (target[:1], target, "there are more references than predictions, 1"),
+        (torch.full((2, 2, 8, 8), torch.nan, dtype=torch.bfloat16), target, "pair 0: the scores .* are NaN"),
+        (target, torch.zeros(2, 8, 8, dtype=torch.bfloat16), "pair 0: target must hold integers, got float32"),
         (target, target[:1], "there are more predictions than references, 1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -43,12 +43,21 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_grids(paths: list[Path]) -> dict[str, list[dict[str, Any]]]:
-    """The mean curves of the finished methods of grids, by data set."""
+    """The mean curves of the finished methods of grids, by data set.
+
+    Raises:
+        ValueError: as of `read_finished`, or a method has no curves; names the grid.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     for grid in map(read_grid, paths):
         for name, runs in read_finished(grid, Path(grid.runs)).items():
             for split, data_set in grid.evaluate.items():
                 record = mean_curves(name, list(runs.values()), split, _CURVES_OF_GRIDS)
+                if not record["widths"]:
+                    raise ValueError(
+                        f"{grid.path}: {name} has no boundary F on {data_set} to draw, which semantic segmentation "
+                        "alone has; leave this grid out"
+                    )
                 rows.setdefault(data_set, []).append(record)
     return rows
 

@@ -253,6 +253,28 @@ def test_curves_of_grids_in_one_picture(grid, tmp_path, monkeypatch):
         tool.main()
 
 
+def test_a_grid_of_masks_has_no_curves(grid, tmp_path, monkeypatch, capsys):
+    """Beside a grid that has some, too: its rows would be empty."""
+    write_run(tmp_path / "runs", "base", 1, 3)
+    write_run(tmp_path / "mask_runs", "better", 1, 1)
+    file = tmp_path / "mask_runs" / "better" / "seed_1" / "run.json"
+    metrics = {split: {"segm/AP": 30.0, "boundary/AP": 20.0} for split in ("val", "test")}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "metrics": metrics}))
+    paths = [tmp_path / "grid.yaml", tmp_path / "masks.yaml"]
+    for path, runs in zip(paths, ("runs", "mask_runs"), strict=True):
+        path.write_text(GRID + f"runs: {tmp_path / runs}\n")
+    spec = importlib.util.spec_from_file_location("plot_boundary_curves", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for grids in (paths, paths[1:]):
+        picture = tmp_path / "curves.png"
+        monkeypatch.setattr(sys, "argv", [str(TOOL), "--grids", *map(str, grids), "--output", str(picture)])
+        assert tool.main() == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {paths[1]}: better has no boundary F on some_val to draw")
+        assert not picture.exists()
+
+
 def test_nothing_finished_and_broken_records_are_refused(grid, tmp_path):
     with pytest.raises(ValueError, match="no finished run"):
         write_results(grid, tmp_path, tmp_path, "abc")

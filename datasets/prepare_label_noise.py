@@ -61,6 +61,8 @@ def main() -> int:
     parser.add_argument("--root", default=dataset_root(), help="folder that holds all data sets (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the directions (default: %(default)s)")
     args = parser.parse_args()
+    if args.seed < 0:
+        parser.error(f"--seed is {args.seed}, expected at least 0")
     folder = write_label_noise(Path(args.root), args.seed)
     print(f"{folder}: written")
     return 0

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from epl_d2.commands import command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.shape_annotations import write_shape_annotations
-from epl_d2.data.shapes import write_shapes
+from epl_d2.data.shapes import MIN_SIDE, write_shapes
 
 
 @command
@@ -27,9 +27,11 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"), help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    for name in ("train", "val"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
+    for name, least in (("train", 1), ("val", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least {least}")
+    if min(args.size) < MIN_SIDE:
+        parser.error(f"--size is {args.size[0]} {args.size[1]}, expected at least {MIN_SIDE} {MIN_SIDE}")
     folder = os.path.join(args.root, "shapes")
     settings = {"train": args.train, "val": args.val, "size": tuple(args.size), "seed": args.seed}
     written = write_shapes(folder, **settings, progress=partial(tqdm, unit="scene", disable=None))

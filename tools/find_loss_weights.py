@@ -30,10 +30,16 @@ from epl_d2.files import write_whole
 
 
 def read_sizes(pairs: list[str]) -> dict[str, float]:
-    """KEY=SIZE of the command line."""
-    sizes = {}
+    """KEY=SIZE of the command line.
+
+    Raises:
+        ValueError: a size is no number, or a key has two.
+    """
+    sizes: dict[str, float] = {}
     for pair in pairs:
         key, _, size = pair.partition("=")
+        if key in sizes:
+            raise ValueError(f"--sizes has {key} twice; which of its sizes is meant?")
         try:
             sizes[key] = float(size)
         except ValueError:

@@ -25,6 +25,7 @@ from .generated import write_generated
 
 SAMPLES = 5  # odd, so that one sample lies on the pixel's center
 RIM = 2
+MIN_SIDE = 32  # of a picture, in pixels
 SKY, GROUND, DISK, POLYGON, RING, ROD = range(6)
 # Raised whenever the same seed gives other pictures.
 _VERSION = 1
@@ -44,7 +45,7 @@ def render_scene(seed: int | tuple[int, ...], size: tuple[int, int] = (128, 128)
 
     Args:
         seed: the same seed gives the same scene.
-        size: (H, W), each at least 32.
+        size: (H, W), each at least MIN_SIDE.
 
     Returns:
         image: uint8 [H, W, 3], RGB.
@@ -131,8 +132,8 @@ def shape_seeds(train: int, val: int, seed: int) -> dict[str, list[tuple[int, in
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if min(size) < 32:
-        raise ValueError(f"size is {size}, expected at least 32 x 32 pixels")
+    if min(size) < MIN_SIDE:
+        raise ValueError(f"size is {size}, expected at least {MIN_SIDE} x {MIN_SIDE} pixels")
 
 
 def _owners(

@@ -96,14 +96,27 @@ def test_wrong_sizes_are_named(sizes, opts, message):
         check_sizes(config(*opts), sizes)
 
 
+def test_a_key_with_two_sizes_is_named(tmp_path, monkeypatch, capsys):
+    """Before anything is read: there is no such config file."""
+    command = ["tool", "--config-file", str(tmp_path / "none.yaml"), "--sizes", f"{LOVASZ}=1", f"{LINE}=0.5"]
+    monkeypatch.setattr(sys, "argv", [*command, f"{LINE}=5"])
+    assert tool_of_weights().main() == 1
+    assert capsys.readouterr().err == f"error: --sizes has {LINE} twice; which of its sizes is meant?\n"
+
+
+def tool_of_weights():
+    spec = importlib.util.spec_from_file_location("find_loss_weights", ROOT / "tools" / "find_loss_weights.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
 @pytest.mark.slow
 def test_the_tool_writes_what_it_finds(tmp_path, monkeypatch, capsys):
     write_shapes(str(tmp_path / "datasets" / "shapes"), train=4, val=1, size=(48, 48), seed=0)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     register_all_datasets()
-    spec = importlib.util.spec_from_file_location("find_loss_weights", ROOT / "tools" / "find_loss_weights.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = tool_of_weights()
     file = tmp_path / "out" / "weights.json"
     opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
     opts += [

@@ -100,6 +100,9 @@ def test_unknown_names_are_refused(run, script):
         ("tools/visualize_data.py", ("x", "--augmented", -1), "--augmented is -1, expected at least 0"),
         ("datasets/prepare_shapes.py", ("--train", 0), "--train is 0, expected at least 1"),
         ("datasets/prepare_shapes.py", ("--val", -1), "--val is -1, expected at least 1"),
+        ("datasets/prepare_shapes.py", ("--root", "new", "--seed", -1), "--seed is -1, expected at least 0"),
+        ("datasets/prepare_shapes.py", ("--root", "new", "--size", 64, 31), "--size is 64 31, expected at least 32 32"),
+        ("datasets/prepare_label_noise.py", ("--seed", -1), "--seed is -1, expected at least 0"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(run, tmp_path, monkeypatch, capsys, script, arguments, message):

@@ -44,8 +44,8 @@ MAY_IMPORT = {
     },
     "export": {"files", "modeling", "torch"},
     "experiments": {
-        *("analysis", "config", "data", "evaluation", "files", "modeling", "processes", "provenance", "run_record"),
-        *("detectron2", "torch"),
+        *("analysis", "checkpoint", "config", "data", "engine", "evaluation", "files", "modeling", "processes"),
+        *("provenance", "run_record", "detectron2", "torch"),
     },
 }
 # The one step back: a config registers what it names, by a call that imports the models when it is made.

@@ -20,7 +20,7 @@ def require_registered(name: str) -> None:
         raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(ours)}")
 
 
-def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True) -> None:
+def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True, files: bool = True) -> None:
     """Check a data set for the model of a config: its label maps or, where MODEL.MASK_ON is True, its instances.
 
     Raises:
@@ -28,11 +28,11 @@ def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True) -> None:
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     if not cfg.MODEL.MASK_ON:
-        check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE, needs_labels=needs_labels)
+        check_dataset_before_training(name, head.NUM_CLASSES, head.IGNORE_VALUE, needs_labels=needs_labels, files=files)
         return
     num_stuff = head.NUM_CLASSES if cfg.MODEL.META_ARCHITECTURE == "PanopticFPN" else None
     check_instance_dataset_before_training(
-        name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels
+        name, cfg.MODEL.ROI_HEADS.NUM_CLASSES, num_stuff, head.IGNORE_VALUE, needs_labels=needs_labels, files=files
     )
 
 
@@ -61,7 +61,13 @@ def _image_files(name: str) -> set[str]:
 
 
 def check_dataset_before_training(
-    name: str, num_classes: int, ignore_value: int = 255, *, sample: int = 16, needs_labels: bool = True
+    name: str,
+    num_classes: int,
+    ignore_value: int = 255,
+    *,
+    sample: int = 16,
+    needs_labels: bool = True,
+    files: bool = True,
 ) -> None:
     """Raise an error that says what is wrong, or return.
 
@@ -74,6 +80,7 @@ def check_dataset_before_training(
         ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         sample: number of label maps to read.
         needs_labels: whether images without a label file are an error.
+        files: also look at the files; without, only at what is registered.
 
     Raises:
         FileNotFoundError: the root, an image or a label file is missing.
@@ -90,6 +97,8 @@ def check_dataset_before_training(
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but {name} marks "
             f"ignored pixels by {metadata.ignore_label}"
         )
+    if not files:
+        return
     records = _records_with_files(name)
     for record in records:
         if needs_labels and "sem_seg_file_name" not in record:
@@ -113,7 +122,13 @@ def check_dataset_before_training(
 
 
 def check_instance_dataset_before_training(
-    name: str, num_things: int, num_stuff: int | None = None, ignore_value: int = 255, *, needs_labels: bool = True
+    name: str,
+    num_things: int,
+    num_stuff: int | None = None,
+    ignore_value: int = 255,
+    *,
+    needs_labels: bool = True,
+    files: bool = True,
 ) -> None:
     """Raise an error that says what is wrong with a data set of instances, or return.
 
@@ -123,6 +138,7 @@ def check_instance_dataset_before_training(
         num_stuff: MODEL.SEM_SEG_HEAD.NUM_CLASSES of a panoptic model; None for one of instances alone.
         ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         needs_labels: whether images need masks (and, with `num_stuff`, a label file).
+        files: also look at the files; without, only at what is registered.
 
     Raises:
         FileNotFoundError: an image or a label file is missing.
@@ -151,6 +167,8 @@ def check_instance_dataset_before_training(
                 f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {ignore_value}, but {name} marks "
                 f"ignored pixels by {metadata.ignore_label}"
             )
+    if not files:
+        return
     records = _records_with_files(name)
     if needs_labels:
         check_record_masks(records, name)

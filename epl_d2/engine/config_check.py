@@ -30,12 +30,13 @@ __all__ = ["check_config", "check_datasets", "require_pixel_labels"]
 logger = logging.getLogger(__name__)
 
 
-def check_config(cfg: CfgNode, *, training: bool) -> None:
+def check_config(cfg: CfgNode, *, training: bool, files: bool = True) -> None:
     """Raise an error with the key, what it is and what it may be, or return.
 
     Args:
         cfg: the config of a run.
         training: whether the run trains, or evaluates alone.
+        files: also look at the files of the data sets; without, only at what is registered.
 
     Raises:
         FileNotFoundError, ValueError: naming the key or file that does not fit.
@@ -44,12 +45,12 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     _check_norms(cfg)
     if training:
         _check_losses(cfg)
-    check_datasets(cfg, training=training)
+    check_datasets(cfg, training=training, files=files)
     names = _check_evaluation(cfg)
     _check_architecture(cfg)
     if training:
         _check_best_metric(cfg, names)
-    _check_prior_shift(cfg)
+    _check_prior_shift(cfg, files)
 
 
 def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
@@ -66,8 +67,13 @@ def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
         raise ValueError(f"{purpose} a model that labels every pixel; this one finds instances (MODEL.MASK_ON True)")
 
 
-def check_datasets(cfg: CfgNode, *, training: bool) -> None:
+def check_datasets(cfg: CfgNode, *, training: bool, files: bool = True) -> None:
     """Check the data sets of `cfg` before the model is built; warn of images that are trained on and evaluated with.
+
+    Args:
+        cfg: the config of a run.
+        training: whether DATASETS.TRAIN is used.
+        files: also look at their files; without, only at what is registered.
 
     Raises:
         FileNotFoundError, ValueError: naming the file or key that does not fit.
@@ -77,8 +83,8 @@ def check_datasets(cfg: CfgNode, *, training: bool) -> None:
         raise ValueError(f"{key} is empty; it must name a data set")
     for names, needs_labels in ((cfg.DATASETS.TRAIN if training else (), True), (cfg.DATASETS.TEST, False)):
         for name in names:
-            check_data(cfg, name, needs_labels=needs_labels)
-    if training and not cfg.MODEL.MASK_ON:  # files of instances are large, and take long to read once more
+            check_data(cfg, name, needs_labels=needs_labels, files=files)
+    if files and training and not cfg.MODEL.MASK_ON:  # files of instances are large, and take long to read once more
         for name in cfg.DATASETS.TRAIN:
             for sentence in shared_images(name, [test for test in cfg.DATASETS.TEST if test != name]):
                 logger.warning(sentence)
@@ -114,6 +120,7 @@ _ALWAYS = (
     ("MODEL.PIXEL_STD", lambda value: _is_triple(value) and min(value) > 0, "three positive numbers, one a channel"),
     ("INPUT.FORMAT", lambda value: value in ("RGB", "BGR"), '"RGB" or "BGR"'),
     ("DATALOADER.NUM_WORKERS", _is_count(0), "a number of processes, or 0 for none"),
+    ("TEST.PRIOR_SHIFT", _is_number, "a finite number, or 0 for none"),
     *(
         (f"MODEL.{key}", _is_count(1), "a positive number of channels")
         for key in ("SEM_SEG_HEAD.CONVS_DIM", "SEM_SEG_HEAD.AUX_CONVS_DIM", "PSP.CHANNELS", "PSA.CHANNELS")
@@ -274,13 +281,13 @@ def _no_semantic_head(cfg: CfgNode) -> str:
     )
 
 
-def _check_prior_shift(cfg: CfgNode) -> None:
+def _check_prior_shift(cfg: CfgNode, files: bool) -> None:
     """Last of all, as it reads the labels that the evaluations will need (`class_pixels` keeps what it has counted)."""
     if cfg.TEST.PRIOR_SHIFT == 0:
         return
     if not _labels_pixels(cfg):
         raise ValueError(f"TEST.PRIOR_SHIFT is {cfg.TEST.PRIOR_SHIFT}, but {_no_semantic_head(cfg)}")
-    for dataset in cfg.DATASETS.TEST:
+    for dataset in cfg.DATASETS.TEST if files else ():
         class_offsets(cfg, dataset)
 
 

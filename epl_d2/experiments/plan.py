@@ -20,13 +20,14 @@ from epl_d2.analysis.loss_weights import active_weights, check_sizes, with_unit_
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_data
 from epl_d2.data.datasets import register_from_config
+from epl_d2.engine import check_config
 from epl_d2.modeling.losses import build_mask_epl_loss
 from epl_d2.modeling.sem_seg_head.mixin import EPLHeadMixin
 from epl_d2.provenance import sha256_of_file
 
 from .cost import ModelOperations, count_operations, run_operations
 from .grid import Grid, Method
-from .runs import Run, flat_configuration
+from .runs import Run, flat_configuration, is_bound_to_configuration
 
 __all__ = ["check_same_configuration", "plan_runs", "resolve_methods"]
 
@@ -81,12 +82,12 @@ def check_same_configuration(run: Run) -> None:
     """Refuse to go on in the folder of a run that was made with another configuration.
 
     A key that the old configuration lacks counts as equal where the new one has its default: keys are added to the
-    project over time.
+    project over time. A folder in which nothing was trained yet takes any.
 
     Raises:
-        ValueError: names the folder and the keys that differ.
+        ValueError: names the folder and the keys that differ, or its record is none.
     """
-    if not run.configuration_file.is_file():
+    if not run.configuration_file.is_file() or not is_bound_to_configuration(run):
         return
     text = run.configuration_file.read_text(encoding="utf-8")
     if text == run.configuration:  # most are, and a grid has many
@@ -112,9 +113,12 @@ def _resolve_all(grid: Grid, root: Path, files: bool) -> list[tuple[CfgNode, nn.
     checked: set[tuple[str, int]] = set()
     for method in grid.methods:
         cfg = _resolve(grid, method, root, configs)
-        model = _build_model(cfg, method, built)
         _check_data(cfg, grid, method, files, checked)
-        resolved.append((cfg, model))
+        try:
+            check_config(cfg, training=True, files=False)  # the files of all methods are read once, above
+        except (KeyError, ValueError) as error:  # a KeyError is a registry's
+            raise ValueError(f"{method.where}: {method.name!r}: {_words(error)}") from error
+        resolved.append((cfg, _build_model(cfg, method, built)))
     _check_classes(grid)
     return resolved
 
@@ -239,9 +243,9 @@ def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: 
         if name not in known:
             similar = sorted(other for other in known if "sem_seg" in other)
             raise ValueError(f"{where}: there is no data set {name!r}; registered are {', '.join(similar)}")
-        if files and (name, head.NUM_CLASSES) not in checked:
+        if (name, head.NUM_CLASSES) not in checked:
             try:
-                check_data(cfg, name)
+                check_data(cfg, name, files=files)
             except (ValueError, OSError) as error:
                 raise ValueError(f"{where}: {_words(error)}") from error
             checked.add((name, head.NUM_CLASSES))

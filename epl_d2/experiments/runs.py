@@ -30,12 +30,16 @@ from epl_d2.run_record import (
     read_attempts,
     sum_up,
     versions,
+    write_attempts,
     write_record,
 )
 
 from .scores import read_run_scores
 
-__all__ = ["RECORD_FILE", "Run", "execute", "flat_configuration", "read_configuration", "read_record"]
+__all__ = [
+    *("RECORD_FILE", "Run", "execute", "flat_configuration", "is_bound_to_configuration", "read_configuration"),
+    "read_record",
+]
 
 _CONFIGURATION_FILE = "run_config.yaml"
 
@@ -76,6 +80,10 @@ class Run:
     @property
     def configuration_file(self) -> Path:
         return Path(self.folder, _CONFIGURATION_FILE)
+
+    @property
+    def lock_file(self) -> Path:
+        return Path(self.folder, ".lock")
 
     @property
     def command(self) -> list[str]:
@@ -142,6 +150,31 @@ def flat_configuration(text: str) -> dict[str, Any]:
     return dict(_flatten(yaml.safe_load(text)))
 
 
+def is_bound_to_configuration(run: Run) -> bool:
+    """Whether the folder of `run` holds what its earlier configuration made: a result, a checkpoint, or a training at
+    work that may write one.
+
+    Raises:
+        ValueError: its record is none.
+    """
+    return read_record(run.folder) is not None or _has_checkpoint(run) or _is_at_work(run)
+
+
+def _has_checkpoint(run: Run) -> bool:
+    return any(Path(run.folder).glob("model_*.pth"))
+
+
+def _is_at_work(run: Run) -> bool:
+    try:
+        with run.lock_file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         if isinstance(value, dict):
@@ -162,9 +195,10 @@ def execute(run: Run, gpu: str | None = None) -> None:
     """
     folder = Path(run.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / ".lock") as lock:
+    with _alone(run.lock_file) as lock:
         if read_record(folder) is not None:
             return
+        _forget_another_configuration(run)
         write_whole(run.configuration_file, lambda path: path.write_text(run.configuration, encoding="utf-8"))
         environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads), KEPT_ELSEWHERE: "1"}
         if gpu is not None:
@@ -184,6 +218,17 @@ def execute(run: Run, gpu: str | None = None) -> None:
             raise RuntimeError(f"{run.name} ended with code {code} ({reason}), see {log}")
         metrics = {split: read_run_scores(run.results_folder(split)) for split in run.evaluate}
         write_record(folder, {**_record(run), "metrics": metrics, **facts})
+
+
+def _forget_another_configuration(run: Run) -> None:
+    """Remove what attempts of another configuration, which came to no checkpoint, would add to this one."""
+    file = run.configuration_file
+    if not file.is_file() or file.read_text(encoding="utf-8") == run.configuration or _has_checkpoint(run):
+        return
+    write_attempts(run.folder, [])
+    for pattern in (run.weights_file.name, RECORD_FILE, "metrics.json", "events.out.*"):
+        for path in Path(run.folder).glob(pattern):
+            path.unlink()
 
 
 def _record(run: Run) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Grid files: what is read, and that every mistake is named with file and line."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
+from epl_d2.data.datasets import register_all_datasets
 from epl_d2.experiments.grid import read_grid
 from epl_d2.experiments.plan import check_same_configuration, plan_runs, resolve_methods
 
@@ -255,7 +257,28 @@ def test_missing_files_and_keys(tmp_path):
         ("shapes_sem_seg_val", "shapes_val", 5, "there is no data set 'shapes_val'"),
         ("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, ['x']]", 10, "there is no data set 'x'"),
         ("opts: [SOLVER.MAX_ITER, 4]", "opts: [SOLVER.EPOCHS, 4]", 10, "SOLVER.EPOCHS is 4, but a grid counts"),
+        ("shapes_sem_seg_val", "camvid_sem_seg_val", 5, "NUM_CLASSES is 6, but camvid_sem_seg_val has 11 classes"),
         ("widths: [1, 3]", "widths: [1, 30]", 6, "[30] are not in TEST.BOUNDARY.WIDTHS"),
+        ("SOLVER.MAX_ITER, 4", "SOLVER.MAX_ITER, 0", 10, "'cross_entropy': SOLVER.MAX_ITER is 0, expected a positive"),
+        ("MAX_ITER, 4", "MAX_ITER, 4, SOLVER.IMS_PER_BATCH, 0", 10, "SOLVER.IMS_PER_BATCH is 0, expected a positive"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "SOLVER.CHECKPOINT_PERIOD, 0", 12, "'epl': SOLVER.CHECKPOINT_PERIOD is 0"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.SEM_SEG_HEAD.CONVS_DIM, 0", 12, "'epl': MODEL.SEM_SEG_HEAD.CONVS_DIM"),
+        (
+            "MODEL.EPL.POINT.WEIGHT, 0.5",
+            "TEST.AUG.ENABLED, True, TEST.AUG.SCALES, [0.0]",
+            12,
+            "'epl': TEST.AUG.SCALES is [0.0], expected one or more positive numbers",
+        ),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "TEST.BOUNDARY.IGNORE_MODE, nearst", 12, "'epl': TEST.BOUNDARY (WIDTHS, "),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "TEST.PRIOR_SHIFT, 1e999", 12, "'epl': TEST.PRIOR_SHIFT is inf, expected a"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "MODEL.SEM_SEG_HEAD.NAME, Mine", 12, "'epl': No object named 'Mine' found in"),
+        ("MODEL.EPL.POINT.WEIGHT, 0.5", "DATASETS.TRAIN, []", 12, "'epl': DATASETS.TRAIN is empty"),
+        (
+            "MODEL.EPL.POINT.WEIGHT, 0.5",
+            "MODEL.SEM_SEG_HEAD.NAME, SemSegFPNHead",
+            12,
+            "'epl': MODEL.EPL.LINE.WEIGHT is 3.0, but MODEL.SEM_SEG_HEAD.NAME is 'SemSegFPNHead', which does not",
+        ),
     ],
 )
 def test_what_needs_detectron2_is_refused_with_its_line(tmp_path, before, after, line, message):
@@ -340,16 +363,22 @@ def test_sizes_belong_to_the_configuration_and_replace_weights(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
     run = runs["one"]
     Path(run.folder).mkdir(parents=True)
+    Path(run.folder, "model_final.pth").touch()
     run.configuration_file.write_text(runs["larger"].configuration)
     with pytest.raises(ValueError, match=r"LOSS_SIZES\.MODEL\.EXTRA_LOSSES\.LOVASZ\.WEIGHT was 1\.0 and is 0\.5"):
         check_same_configuration(run)
 
 
-def test_missing_data_and_weights_are_refused_before_a_real_run(tmp_path):
-    path = written(
-        tmp_path, GRID.replace("opts: [SOLVER.MAX_ITER, 4]", "opts: [DATASETS.TRAIN, [camvid_sem_seg_train]]")
-    )
-    with pytest.raises(ValueError, match=r"grid\.yaml:\d+: .*camvid"):
+@pytest.fixture
+def empty_data_folder(tmp_path):
+    register_all_datasets(str(tmp_path / "datasets"))
+    yield
+    register_all_datasets()
+
+
+def test_missing_data_are_refused_before_a_real_run(tmp_path, empty_data_folder):
+    path = written(tmp_path, GRID)
+    with pytest.raises(ValueError, match=r"grid\.yaml:10: .*datasets/shapes"):
         plan_runs(read_grid(path), tmp_path, ROOT)
     plan_runs(read_grid(path), tmp_path, ROOT, files=False)
 
@@ -378,6 +407,7 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
     run = plan_runs(grid, tmp_path, ROOT, files=False)[0]
     check_same_configuration(run)  # nothing there
     run.configuration_file.parent.mkdir(parents=True)
+    (run.configuration_file.parent / "model_0000001.pth").touch()
     # A key that the earlier version of the project did not have, and that has its default now, is no difference.
     run.configuration_file.write_text(run.configuration.replace("    SAVE_IMAGE_COUNTS", "    # SAVE_IMAGE_COUNTS"))
     check_same_configuration(run)
@@ -385,4 +415,27 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"seed_1 holds a run of another configuration: SOLVER.MAX_ITER was 5 and is 4"
     ):
+        check_same_configuration(run)
+
+
+def test_a_folder_in_which_nothing_was_trained_takes_another_configuration(tmp_path):
+    run = plan_runs(read_grid(written(tmp_path, GRID)), tmp_path, ROOT, files=False)[0]
+    folder = Path(run.folder)
+    folder.mkdir(parents=True)
+    run.configuration_file.write_text(run.configuration.replace("MAX_ITER: 4", "MAX_ITER: 0"))
+    (folder / "run.json").write_text('{"seed": 1, "commits": [], "method": "cross_entropy", "error": "MAX_ITER is 0"}')
+    check_same_configuration(run)
+    # What binds it: a checkpoint, a result, or a training of a killed grid that may still write them.
+    (folder / "model_0000001.pth").touch()
+    with pytest.raises(ValueError, match=r"SOLVER\.MAX_ITER was 0 and is 4"):
+        check_same_configuration(run)
+    (folder / "model_0000001.pth").unlink()
+    with (folder / ".lock").open("w") as lock:
+        check_same_configuration(run)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"SOLVER\.MAX_ITER was 0 and is 4"):
+            check_same_configuration(run)
+    check_same_configuration(run)
+    (folder / "run.json").write_text('{"seed": 1, "commits": [], "method": "cross_entropy", "metrics": {}}')
+    with pytest.raises(ValueError, match=r"SOLVER\.MAX_ITER was 0 and is 4"):
         check_same_configuration(run)

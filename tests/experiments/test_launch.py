@@ -176,6 +176,23 @@ class WaitingJob:
         self.cancelled = True
 
 
+def test_a_changed_configuration_starts_anew_where_nothing_was_trained(tmp_path):
+    """Weights, minutes and scalars of the other one would count as its own."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "find_loss_weights.py").write_text(FIND_WEIGHTS)
+    run = replace(make_run(tmp_path, "sized", "FAIL", "1"), sizes=(("A.WEIGHT", 0.5),))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no luck"):
+            execute(run)
+    (Path(run.folder) / "metrics.json").write_text('{"iteration": 3}\n')
+    changed = replace(run, options=(), sizes=(("A.WEIGHT", 3.0),), configuration="SEED: 1\nLOSS_SIZES: {}\n")
+    execute(changed)
+    record = json.loads(run.record_file.read_text())
+    assert (record["attempts"], record["loss_weights"]["weights"]) == (1, {"A.WEIGHT": 6.0})
+    assert not (Path(run.folder) / "metrics.json").exists()
+    assert run.configuration_file.read_text() == changed.configuration
+
+
 def test_an_interrupted_grid_leaves_no_job_behind(tmp_path, monkeypatch):
     jobs = []
 

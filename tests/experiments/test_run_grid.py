@@ -170,7 +170,9 @@ def test_two_grids_in_one_folder_are_refused(tmp_path):
 def without_data(tmp_path):
     """The grid on data that are not there, which a dry run does not mind."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(GRID.replace("shapes_sem_seg_val", "camvid_sem_seg_val"))
+    data = "DATASETS.TRAIN, [camvid_sem_seg_train], MODEL.SEM_SEG_HEAD.NUM_CLASSES, 11,"
+    text = GRID.replace("shapes_sem_seg_val", "camvid_sem_seg_val").replace("opts: [", f"opts: [\n  {data}", 1)
+    path.write_text(text)
     return path
 
 
@@ -224,6 +226,7 @@ def test_a_run_of_another_configuration_is_refused_also_where_others_are_chosen(
     folder = tmp_path / "out" / "epl" / "seed_1"
     folder.mkdir(parents=True)
     (folder / "run_config.yaml").write_text("SOLVER: {MAX_ITER: 40}")
+    (folder / "model_0000019.pth").touch()
     chosen = ("--dry-run", "--seeds", "2", "--methods", "cross*")
     assert run_here(monkeypatch, without_data, tmp_path / "out", *chosen) == 1
     assert f"{folder} holds a run of another configuration" in capsys.readouterr().err

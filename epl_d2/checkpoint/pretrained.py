@@ -43,11 +43,12 @@ NAMED_WEIGHTS = {
 }
 
 
-def named_weights(path: str) -> str:
+def named_weights(path: str, *, fetch: bool = True) -> str:
     """The file to begin a training with.
 
     Args:
         path: MODEL.WEIGHTS.
+        fetch: also fetch and convert what the cache lacks; without, `path` stands for it.
 
     Returns:
         `path`; but where there is no such file and it is a key of `NAMED_WEIGHTS`, torchvision's weights under
@@ -63,6 +64,8 @@ def named_weights(path: str) -> str:
     cache = Path(torch.hub.get_dir(), "checkpoints")
     converted = cache / f"epl_d2_{Path(wanted.name).stem}{'_fpn' if wanted.fpn else ''}.pth"
     if not converted.is_file():
+        if not fetch:
+            return path
         original = cache / wanted.name
         if not original.is_file():
             _fetch(wanted, original, path)

@@ -17,6 +17,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from epl_d2.analysis.loss_weights import active_weights, check_sizes, with_unit_weights
+from epl_d2.checkpoint.pretrained import named_weights
 from epl_d2.config import get_cfg
 from epl_d2.data.dataset_check import check_data
 from epl_d2.data.datasets import register_from_config
@@ -252,14 +253,19 @@ def _check_data(cfg: CfgNode, grid: Grid, method: Method, files: bool, checked: 
 
 
 def _identity_of_weights(weights: str, method: Method, files: bool) -> str:
-    """What stands for MODEL.WEIGHTS in the hash: the content of a file, else the address."""
+    """What stands for MODEL.WEIGHTS in the hash: the content of a file (see `named_weights`), else the address."""
     if "://" in weights or not weights:
         return weights
-    if os.path.isfile(weights):
-        return "sha256:" + sha256_of_file(weights)
+    places = [override.where for override in method.overrides if override.key == "MODEL.WEIGHTS"]
+    where = (places or [method.where])[-1]
+    try:
+        file = named_weights(weights, fetch=files)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    if os.path.isfile(file):
+        return "sha256:" + sha256_of_file(file)
     if files:
-        places = [override.where for override in method.overrides if override.key == "MODEL.WEIGHTS"]
-        raise FileNotFoundError(f"{(places or [method.where])[-1]}: MODEL.WEIGHTS {weights} does not exist")
+        raise FileNotFoundError(f"{where}: MODEL.WEIGHTS {weights} does not exist")
     return weights
 
 

@@ -1,13 +1,17 @@
 """Grid files: what is read, and that every mistake is named with file and line."""
 
 import fcntl
+import hashlib
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
+from epl_d2.checkpoint import pretrained
 from epl_d2.data.datasets import register_all_datasets
 from epl_d2.experiments.grid import read_grid
-from epl_d2.experiments.plan import check_same_configuration, plan_runs, resolve_methods
+from epl_d2.experiments.plan import _identity_of_weights, check_same_configuration, plan_runs, resolve_methods
 
 ROOT = Path(__file__).parents[2]
 GRID = """\
@@ -395,11 +399,32 @@ def test_weights_enter_the_hash_by_content(tmp_path):
         _check_files(grid.with_overrides(["MODEL.WEIGHTS", str(tmp_path / "none.pth")]), tmp_path)
 
 
-def _check_files(grid, folder):
-    from epl_d2.experiments import plan
+def test_weights_by_name_are_fetched_before_a_real_run_and_enter_the_hash_as_what_is_trained(tmp_path, monkeypatch):
+    name = "weights/mobilenet_v2.pth"
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "file")
+    official = f"mobilenet_v2-{hashlib.sha256((tmp_path / 'file').read_bytes()).hexdigest()[:8]}.pth"
+    (tmp_path / "file").rename(tmp_path / official)
+    monkeypatch.setitem(pretrained.NAMED_WEIGHTS, name, pretrained._File(official))
+    monkeypatch.setattr(pretrained, "_SERVER", "file:///nowhere/")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    method = read_grid(written(tmp_path, GRID)).with_overrides(["MODEL.WEIGHTS", name]).methods[0]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"^--opts: MODEL\.WEIGHTS {name} is not here, and .*{official} cannot be f"):
+        _identity_of_weights(name, method, True)
+    assert _identity_of_weights(name, method, False) == name  # a dry run fetches nothing
 
+    monkeypatch.setattr(pretrained, "_SERVER", f"{tmp_path.as_uri()}/")
+    identity = _identity_of_weights(name, method, True)
+    assert identity == "sha256:" + hashlib.sha256(Path(pretrained.named_weights(name)).read_bytes()).hexdigest()
+    assert _identity_of_weights(name, method, False) == identity  # or it would take its own run for another
+    (tmp_path / "weights").mkdir()
+    (tmp_path / name).write_bytes(b"mine")
+    assert _identity_of_weights(name, method, True) == "sha256:" + hashlib.sha256(b"mine").hexdigest()
+
+
+def _check_files(grid, folder):
     cfgs = resolve_methods(grid, ROOT, files=False)
-    plan._identity_of_weights(cfgs[0].MODEL.WEIGHTS, grid.methods[0], files=True)
+    _identity_of_weights(cfgs[0].MODEL.WEIGHTS, grid.methods[0], files=True)
 
 
 def test_a_folder_of_another_configuration_is_refused(tmp_path):

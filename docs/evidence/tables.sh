@@ -16,6 +16,10 @@ tables() { # TITLE FOLDER OPTIONS...
 
 tables 'From the first iteration on' full_schedule --baseline cross_entropy \
     --controls cross_entropy_shifted cross_entropy_lr2 --methods cross_entropy cross_entropy_lr2 cross_entropy_shifted line_first
+# Val alone: test is not opened before 9600 iterations are finished.
+printf '\n## Twice as long, so far: val\n\n'
+"$python" tools/compare_counts.py docs/evidence/full_schedule --dataset camvid_sem_seg_val --block 20 --widths 1 3 \
+    --baseline cross_entropy_4800 --methods cross_entropy_4800 line_first_4800
 tables 'A second model' full_schedule_deeplab --baseline cross_entropy --controls cross_entropy_shifted cross_entropy_lr2
 tables 'When to begin' full_schedule --baseline cross_entropy --controls line_first \
     --methods cross_entropy line_first line_half line_two_thirds line_five_sixths

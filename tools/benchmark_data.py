@@ -29,6 +29,7 @@ from tqdm import tqdm
 from epl_d2 import get_cfg, register
 from epl_d2.commands import command
 from epl_d2.data.augmentation_recipe import build_train_augmentations
+from epl_d2.data.dataset_check import require_label_maps
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.label_io import read_image, read_record_label
@@ -103,6 +104,7 @@ def main() -> int:
     register()
     if args.dataset_file:
         register_from_yaml(args.dataset_file)
+    require_label_maps(args.name)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from epl_d2 import register
 from epl_d2.commands import command
-from epl_d2.data.dataset_check import require_registered, shared_images
+from epl_d2.data.dataset_check import require_label_maps, shared_images
 from epl_d2.data.datasets import register_from_yaml
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.data.label_check import describe, inspect_record, summarize
@@ -39,7 +39,7 @@ def main() -> int:
     args = parser.parse_args()
     register()
     splits = register_from_yaml(args.dataset_file) if args.dataset_file else []
-    require_registered(args.name)
+    require_label_maps(args.name)
     records = DatasetCatalog.get(args.name)
 
     metadata = MetadataCatalog.get(args.name)

@@ -20,7 +20,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from epl_d2 import get_cfg
 from epl_d2.commands import command
-from epl_d2.data.dataset_check import require_registered
+from epl_d2.data.dataset_check import require_label_maps
 from epl_d2.data.dataset_mapper import SemSegDatasetMapper
 from epl_d2.data.datasets import register_from_config, register_from_yaml
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
@@ -86,7 +86,7 @@ def build_mapper(name: str, config_file: str, crop: list[int] | None) -> SemSegD
     if config_file:
         cfg.merge_from_file(config_file)
         register_from_config(cfg)
-    require_registered(name)
+    require_label_maps(name)
     metadata = MetadataCatalog.get(name)
     if cfg.INPUT.FORMAT == "BGR":
         cfg.INPUT.FORMAT = "RGB"

@@ -20,6 +20,21 @@ def require_registered(name: str) -> None:
         raise ValueError(f"there is no data set {name!r}; registered for semantic segmentation are {sorted(ours)}")
 
 
+def require_label_maps(name: str) -> None:
+    """Raise a ValueError with the names that there are, unless a data set of that name is registered and has them."""
+
+    def has_label_maps(name: str) -> bool:
+        metadata = MetadataCatalog.get(name)
+        return None not in (metadata.get("stuff_classes"), metadata.get("ignore_label"))
+
+    require_registered(name)
+    if not has_label_maps(name):
+        raise ValueError(
+            f"{name} holds instances and no label maps; registered with label maps are "
+            f"{', '.join(filter(has_label_maps, sorted(DatasetCatalog.list())))}"
+        )
+
+
 def check_data(cfg: CfgNode, name: str, *, needs_labels: bool = True, files: bool = True) -> None:
     """Check a data set for the model of a config: its label maps or, where MODEL.MASK_ON is True, its instances.
 

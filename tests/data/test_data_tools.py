@@ -93,6 +93,17 @@ def test_unknown_names_are_refused(run, script):
     assert code == 1 and "no data set 'no_such_set'" in text and "camvid_sem_seg_train" in text
 
 
+@pytest.mark.parametrize("name", ["shapes_instance_train", "cityscapes_fine_instance_seg_val"])
+@pytest.mark.parametrize(
+    "script", [f"tools/{tool}.py" for tool in ("check_dataset", "visualize_data", "benchmark_data")]
+)
+def test_instances_without_label_maps_are_refused(run, script, name):
+    code, text, _ = run(script, name)
+    assert code == 1 and f"error: {name} holds instances and no label maps; " in text
+    said = text.split("registered with label maps are ")[1]
+    assert "shapes_panoptic_val" in said and "camvid_sem_seg_train" in said and "_instance_" not in said
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [

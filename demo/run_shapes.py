@@ -18,7 +18,7 @@ import epl_d2.quiet_detectron2  # noqa: F401
 # isort: split
 from tabulate import tabulate
 
-from epl_d2.commands import command
+from epl_d2.commands import add_overrides, command
 from epl_d2.data.datasets import dataset_root
 from epl_d2.data.datasets.metadata import DATASETS
 from epl_d2.data.datasets.shapes import load_shapes
@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="output/shapes_demo", help="folder of checkpoint, scores and pictures")
     parser.add_argument("--pictures", type=int, default=6, help="number of validation scenes to draw")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options, KEY VALUE ...")
+    add_overrides(parser)
     args = parser.parse_args()
 
     command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(CONFIG)]

@@ -1,7 +1,8 @@
-"""How a command ends: what a user can put right is one sentence, anything else a traceback."""
+"""How a command begins and ends: overrides of its config, and one sentence for what a user can put right."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import builtins
 import functools
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["TRACEBACK", "command", "expected_reason"]
+__all__ = ["TRACEBACK", "add_overrides", "command", "expected_reason"]
 
 # Set to 1 in the environment it shows the traceback of every error.
 TRACEBACK = "EPL_D2_TRACEBACK"
@@ -52,6 +53,23 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
             return 1
 
     return wrapped
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Let a command take config overrides, as `opts`, after everything else."""
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        action=_Overrides,
+        help="config overrides: KEY VALUE ..., with -- before them where an option with several values comes last",
+    )
+
+
+class _Overrides(argparse.Action):
+    """Leaves out the -- before what remains, which argparse keeps."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, values[1:] if values[:1] == ["--"] else values)
 
 
 def expected_reason(error: BaseException, *files: str) -> str | None:

@@ -1,5 +1,6 @@
 """What a user sees of every command before it does anything."""
 
+import argparse
 import ast
 import os
 import re
@@ -10,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from epl_d2.commands import add_overrides
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(path for folder in (".", "tools", "demo", "datasets") for path in ROOT.joinpath(folder).glob("*.py"))
@@ -84,6 +87,35 @@ torch.jit.script(torch.nn.Identity())
     before, after = done.stderr.split("of the command")
     assert before.strip() == ""
     assert len(re.findall("torch.jit.script. is deprecated", after)) == 1
+
+
+def test_overrides_follow_an_option_of_several_values_after_two_dashes():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--widths", type=int, nargs="+", default=[9])
+    parser.add_argument("--size", type=int)
+    add_overrides(parser)
+    assert "-- before them" in " ".join(parser.format_help().split())
+    for arguments, widths, opts in [
+        ("--widths 3 1 -- A.B x", [3, 1], ["A.B", "x"]),
+        ("--widths 3 1 --size 4 A.B x", [3, 1], ["A.B", "x"]),
+        ("A.B -1 C --", [9], ["A.B", "-1", "C", "--"]),
+        ("-- A.B x", [9], ["A.B", "x"]),
+        ("--widths 3", [3], []),
+        ("", [9], []),
+    ]:
+        parsed = parser.parse_args(arguments.split())
+        assert (parsed.widths, parsed.opts) == (widths, opts)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_overrides_without_an_option_of_their_own_are_taken_alike(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    rest = [ast.unparse(call.args[0]) for call in calls if "argparse.REMAINDER" in map(ast.unparse, values_of(call))]
+    assert set(rest) <= {"'--opts'"}, "use add_overrides of epl_d2.commands"
+
+
+def values_of(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
 
 
 # What takes longer than ten seconds at its defaults, and is not Detectron2's evaluation, which says where it is.

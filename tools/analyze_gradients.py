@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from epl_d2.analysis.gradients import analyze_gradients, analyze_mask_gradients
 from epl_d2.checkpoint.checkpointer import Checkpointer
-from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config
+from epl_d2.commands import add_overrides, command
+from epl_d2.engine import Trainer, check_datasets, read_config, require_own_head
 from epl_d2.experiments.results import markdown_table
 
 
@@ -37,15 +37,17 @@ def main() -> int:
     parser.add_argument(
         "--widths", type=int, nargs="+", default=[1, 3, 9], help="pixels from the contour (default: 1 3 9)"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    add_overrides(parser)
     args = parser.parse_args()
     for name, value in (("batches", args.batches), ("widths", min(args.widths))):
         if value < 1:
             parser.error(f"--{name} is {value}, expected at least 1")
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
+    if not cfg.MODEL.MASK_ON:
+        require_own_head(cfg, "the gradients at the logits need")
     check_datasets(cfg, training=True)
-    seed_all_rng(cfg.SEED)
+    seed_all_rng(cfg.SEED if cfg.SEED >= 0 else None)
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)

@@ -31,8 +31,8 @@ from epl_d2.analysis.cost import (
     synthetic_batch,
     time_in_turns,
 )
-from epl_d2.commands import command
-from epl_d2.engine import Trainer, read_config, require_pixel_labels
+from epl_d2.commands import add_overrides, command
+from epl_d2.engine import Trainer, read_config, require_own_head, require_own_segmentor, require_pixel_labels
 from epl_d2.modeling import build_epl_loss
 
 TASKS = ("parameters", "flops", "step")
@@ -100,7 +100,7 @@ def main() -> int:
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="pixels; default INPUT.CROP.SIZE")
     parser.add_argument("--images", type=int, default=2, help="images of the training step (default: %(default)s)")
     parser.add_argument("--repetitions", type=int, default=11, help="timed steps of each kind (default: %(default)s)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    add_overrides(parser)
     args = parser.parse_args()
     for name in ("images", "repetitions"):
         if getattr(args, name) < 1:
@@ -108,6 +108,10 @@ def main() -> int:
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
     require_pixel_labels(cfg, "counted is")
+    if "flops" in args.tasks:
+        require_own_segmentor(cfg, "--tasks flops needs")
+    if "step" in args.tasks:
+        require_own_head(cfg, "--tasks step, with and without EPL, needs")
     size = tuple(args.size or cfg.INPUT.CROP.SIZE)
     model = Trainer.build_model(cfg)
     if "parameters" in args.tasks:

@@ -107,10 +107,10 @@ def draw_classes(options: argparse.Namespace, methods: Mapping[str, Runs], basel
     from detectron2.data import MetadataCatalog
 
     from epl_d2 import register
-    from epl_d2.data.dataset_check import require_label_maps
+    from epl_d2.data.dataset_check import require_registered
 
     register()
-    require_label_maps(options.dataset)
+    require_registered(options.dataset)
     classes = MetadataCatalog.get(options.dataset).stuff_classes
     metrics = ["IoU", *(f"BF@{width}px" for width in options.widths)]
     records = [class_gains(name, runs, baseline, metrics, options.block) for name, runs in methods.items()]

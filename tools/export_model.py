@@ -25,7 +25,7 @@ import torch
 from detectron2.config import CfgNode
 
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.commands import command
+from epl_d2.commands import add_overrides, command
 from epl_d2.data.class_names import names_and_colors
 from epl_d2.data.datasets.arguments import DATASET_FILE_HELP
 from epl_d2.engine import Trainer, read_config, require_pixel_labels
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--batch", action="store_true", help="the file takes any number of pictures of a size")
     parser.add_argument("--dataset-file", metavar="FILE", help=f"{DATASET_FILE_HELP}: names that the config lacks")
     parser.add_argument("--random-weights", action="store_true", help="do not load MODEL.WEIGHTS, to try a format")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    add_overrides(parser)
     args = parser.parse_args()
     if args.sizes and min(args.sizes) < 1:
         parser.error(f"--sizes are {args.sizes}, expected positive numbers")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from epl_d2.analysis.loss_weights import added_losses, check_sizes, weights_for_sizes, with_unit_weights
 from epl_d2.checkpoint.checkpointer import Checkpointer
 from epl_d2.commands import command
-from epl_d2.engine import Trainer, check_datasets, read_config, require_pixel_labels
+from epl_d2.engine import Trainer, check_datasets, read_config, require_own_head, require_pixel_labels
 from epl_d2.files import write_whole
 
 
@@ -62,10 +62,11 @@ def main() -> int:
     sizes = read_sizes(args.sizes)
     cfg = read_config(args.config_file, args.opts)
     require_pixel_labels(cfg, "the gradients are those at the logits of")
+    require_own_head(cfg, "the gradients at the logits need")
     check_sizes(cfg, sizes)
     cfg = with_unit_weights(cfg, sizes)
     check_datasets(cfg, training=True)
-    seed_all_rng(cfg.SEED)
+    seed_all_rng(cfg.SEED if cfg.SEED >= 0 else None)
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     batches = itertools.islice(Trainer.build_train_loader(cfg), args.batches)

@@ -18,7 +18,7 @@ import epl_d2.quiet_detectron2  # noqa: F401
 import numpy as np
 
 from epl_d2.checkpoint.loading import load_weights
-from epl_d2.commands import command
+from epl_d2.commands import add_overrides, command
 from epl_d2.engine import Trainer, read_config
 from epl_d2.inference.mask_fields import mask_field
 from epl_d2.visualization import write_png
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--picture", type=int, default=0, metavar="N", help="of DATASETS.TEST (default: %(default)s)")
     parser.add_argument("--instance", type=int, metavar="N", help="of the picture; default: the largest")
     parser.add_argument("--output", required=True, metavar="FILE", help="PNG file to write")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    add_overrides(parser)
     args = parser.parse_args()
     cfg = read_config(args.config_file, args.opts, weights=args.weights)
     cfg.freeze()

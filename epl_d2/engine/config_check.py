@@ -25,7 +25,7 @@ from epl_d2.modeling import EPLHeadMixin, EPLMaskRCNNConvUpsampleHead, EPLPointR
 from .evaluators import class_offsets, instance_score_names
 from .setup import norm_keys, value_at
 
-__all__ = ["check_config", "check_datasets", "require_pixel_labels"]
+__all__ = ["check_config", "check_datasets", "require_own_head", "require_own_segmentor", "require_pixel_labels"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,36 @@ def require_pixel_labels(cfg: CfgNode, purpose: str) -> None:
     """
     if cfg.MODEL.MASK_ON:
         raise ValueError(f"{purpose} a model that labels every pixel; this one finds instances (MODEL.MASK_ON True)")
+
+
+def require_own_head(cfg: CfgNode, purpose: str) -> None:
+    """Refuse a semantic head whose losses are Detectron2's.
+
+    Args:
+        cfg: of a model that labels every pixel.
+        purpose: what needs it, as the middle of the message.
+
+    Raises:
+        ValueError: MODEL.SEM_SEG_HEAD.NAME is none of this project's heads.
+    """
+    name = cfg.MODEL.SEM_SEG_HEAD.NAME
+    if not _is_a(SEM_SEG_HEADS_REGISTRY.get(name), EPLHeadMixin):
+        raise ValueError(f"MODEL.SEM_SEG_HEAD.NAME is {name!r}; {purpose} one of {', '.join(_own_heads())}")
+
+
+def require_own_segmentor(cfg: CfgNode, purpose: str) -> None:
+    """Refuse a meta-architecture that is no `EPLSemanticSegmentor`.
+
+    Args:
+        cfg: of the model.
+        purpose: what needs it, as the middle of the message.
+
+    Raises:
+        ValueError: MODEL.META_ARCHITECTURE is another.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    if not _is_a(META_ARCH_REGISTRY.get(name), EPLSemanticSegmentor):
+        raise ValueError(f"MODEL.META_ARCHITECTURE is {name!r}; {purpose} an EPLSemanticSegmentor")
 
 
 def check_datasets(cfg: CfgNode, *, training: bool, files: bool = True) -> None:
@@ -207,8 +237,7 @@ def _check_losses(cfg: CfgNode) -> None:
     head, reason = None, _no_semantic_head(cfg)
     if _labels_pixels(cfg):
         head = SEM_SEG_HEADS_REGISTRY.get(model.SEM_SEG_HEAD.NAME)
-        ours = [name for name, registered in SEM_SEG_HEADS_REGISTRY if _is_a(registered, EPLHeadMixin)]
-        reason = _other_head("MODEL.SEM_SEG_HEAD.NAME", model.SEM_SEG_HEAD.NAME, ours)
+        reason = _other_head("MODEL.SEM_SEG_HEAD.NAME", model.SEM_SEG_HEAD.NAME, _own_heads())
         wanted |= _weights(model.EPL, "MODEL.EPL") if model.EPL.ENABLED else {}
     # Detectron2's DeepLab has criteria of its own under this key.
     if model.SEM_SEG_HEAD.LOSS_TYPE != "cross_entropy" and not _is_a(head, (DeepLabV3Head, DeepLabV3PlusHead)):
@@ -227,6 +256,10 @@ def _weights(losses: CfgNode, path: str) -> dict[str, Any]:
     """The weights above 0 of the losses of a node, by their keys."""
     nodes = ((name, node) for name, node in losses.items() if isinstance(node, CfgNode) and "WEIGHT" in node)
     return {f"{path}.{name}.WEIGHT": node.WEIGHT for name, node in nodes if node.WEIGHT > 0}
+
+
+def _own_heads() -> list[str]:
+    return [name for name, registered in SEM_SEG_HEADS_REGISTRY if _is_a(registered, EPLHeadMixin)]
 
 
 def _other_head(key: str, name: str, ours: Sequence[str]) -> str:
@@ -292,14 +325,8 @@ def _check_prior_shift(cfg: CfgNode, files: bool) -> None:
 
 
 def _check_architecture(cfg: CfgNode) -> None:
-    if not (cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED):
-        return
-    architecture = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
-    if not _is_a(architecture, EPLSemanticSegmentor):
-        raise ValueError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; TEST.AUG and TEST.WINDOW need an "
-            "EPLSemanticSegmentor"
-        )
+    if cfg.TEST.AUG.ENABLED or cfg.TEST.WINDOW.ENABLED:
+        require_own_segmentor(cfg, "TEST.AUG and TEST.WINDOW need")
 
 
 def _check_best_metric(cfg: CfgNode, names: set[str]) -> None:

@@ -164,9 +164,9 @@ def check_overwriting(folder: Path, kinds: Sequence[str], images: dict[str, str]
     for result, path in results.items():
         if result.resolve() in sources:
             raise ValueError(f"the result of {path} would overwrite {result}, an input; give another --output")
-    for name, path in images.items():
-        if "ids" in kinds and str(PurePosixPath(name).parent) in videos:
-            raise ValueError(f"the ids of {path} would lie among those of {videos[str(PurePosixPath(name).parent)]}")
+    for name, path in images.items() if "ids" in kinds else ():
+        if (video := videos.get(str(PurePosixPath(name).parent))) is not None:
+            raise ValueError(f"the ids of {path} would lie among those of {video}")
 
 
 def check_output(folder: Path, kinds: Sequence[str], videos: Sequence[str]) -> None:
